@@ -1,1 +1,4 @@
-//! Open-loop load and scripted origins.
+//! Scripted origins and open-loop load. Speaks only HTTP to the gateway, and knows nothing of it.
+
+pub mod load;
+pub mod origin;
