@@ -12,11 +12,10 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -24,6 +23,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_rustls::TlsConnector;
 
 use super::{Load, Refused, Trust};
+use crate::trust::Credulous;
 
 /// Why a request has no full answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -267,14 +267,14 @@ fn cookies(jar: &Jar) -> Option<HeaderValue> {
 
 fn tls_config(load: &Load) -> Result<ClientConfig, Refused> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for every version");
     let mut config = match &load.trust {
         Trust::Authority(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
         Trust::Anything => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+            .with_custom_certificate_verifier(Arc::new(Credulous::new()))
             .with_no_client_auth(),
     };
     config.alpn_protocols = vec![if load.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
@@ -290,43 +290,4 @@ fn roots(path: &Path) -> Result<RootCertStore, Refused> {
         roots.add(certificate).map_err(|error| refused(error.to_string()))?;
     }
     if roots.is_empty() { Err(refused("it holds none".to_owned())) } else { Ok(roots) }
-}
-
-/// Believes every certificate, but still checks that the peer has its key.
-#[derive(Debug)]
-struct Credulous(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Credulous {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,0 +1,4 @@
+//! End-to-end tests: the built binary on real sockets, with scripted origins behind it.
+
+mod routing;
+mod support;
