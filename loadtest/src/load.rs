@@ -104,11 +104,22 @@ impl Load {
     /// # Errors
     /// Only for what is wrong before anything is sent; everything later is counted in the summary.
     pub async fn run(&self) -> Result<Summary, Refused> {
+        self.run_until(|| false).await
+    }
+
+    /// Sends until it is `done`, or all is sent, and waits for the answers.
+    ///
+    /// # Errors
+    /// Only for what is wrong before anything is sent.
+    pub async fn run_until(
+        &self,
+        done: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<Summary, Refused> {
         if !self.rate.is_finite() || self.rate <= 0.0 {
             return Err(Refused::Rate(self.rate));
         }
         let target = Arc::new(Target::new(self)?);
-        let schedule = Arc::new(Schedule::new(self.rate, self.duration));
+        let schedule = Arc::new(Schedule::new(self.rate, self.duration, Box::new(done)));
         let jars = Arc::new(Jars::new(self.users));
         let mut workers = Vec::new();
         for _ in 0..self.connections.max(1) {
@@ -126,7 +137,7 @@ impl Load {
                 total.merge(&tally);
             }
         }
-        Ok(total.summary(schedule.count, schedule.start.elapsed()))
+        Ok(total.summary(schedule.start.elapsed()))
     }
 }
 
@@ -136,16 +147,20 @@ struct Schedule {
     interval: f64,
     count: u64,
     next: AtomicU64,
+    done: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Schedule {
-    fn new(rate: f64, duration: Duration) -> Self {
+    fn new(rate: f64, duration: Duration, done: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
         let count = (duration.as_secs_f64() * rate).round().max(1.0) as u64;
-        Self { start: Instant::now(), interval: 1.0 / rate, count, next: AtomicU64::new(0) }
+        Self { start: Instant::now(), interval: 1.0 / rate, count, next: AtomicU64::new(0), done }
     }
 
     /// The number of the next request that nobody has taken, and when it is due.
     fn take(&self) -> Option<(u64, Instant)> {
+        if (self.done)() {
+            return None;
+        }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let due = || self.start + Duration::from_secs_f64(number as f64 * self.interval);
         (number < self.count).then(|| (number, due()))

@@ -15,7 +15,7 @@ const LONGEST_MICROS: u64 = 600_000_000;
 /// What a load came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Requests that were due.
+    /// Requests that were sent, or could not be.
     pub requests: u64,
     /// Requests that were answered in full.
     pub answered: u64,
@@ -131,8 +131,9 @@ impl Tally {
         self.times.add(&other.times).expect("both histograms have the same bounds");
     }
 
-    pub(super) fn summary(self, requests: u64, time: Duration) -> Summary {
+    pub(super) fn summary(self, time: Duration) -> Summary {
         let answered = self.times.len();
+        let requests = answered + self.errors.values().sum::<u64>();
         let seconds = time.as_secs_f64();
         let milliseconds = |micros: u64| micros as f64 / 1000.0;
         let at = |quantile: f64| milliseconds(self.times.value_at_quantile(quantile));

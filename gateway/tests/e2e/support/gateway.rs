@@ -141,13 +141,18 @@ impl Gateway {
 
     /// Starts the gateway in a place that is prepared, and waits until it is ready.
     pub(crate) async fn run_in(place: Place) -> Self {
+        let mut gateway = Self::run_unready(place);
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
+    /// Starts the gateway and does not wait.
+    pub(crate) fn run_unready(place: Place) -> Self {
         let output = |name| File::create(place.file(name)).unwrap();
         let mut command = place.binary(&["run", "-c", "gateway.yaml"]);
         command.stdout(output("stdout.log")).stderr(output("stderr.log"));
         let child = command.spawn().unwrap();
-        let mut gateway = Self { place, child };
-        gateway.wait_until_ready().await;
-        gateway
+        Self { place, child }
     }
 
     async fn wait_until_ready(&mut self) {
