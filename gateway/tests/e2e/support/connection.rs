@@ -195,11 +195,6 @@ impl Raw {
         self.stream.flush().await
     }
 
-    /// Says that nothing more will be sent.
-    pub(crate) async fn finish(&mut self) {
-        self.stream.shutdown().await.unwrap();
-    }
-
     /// Receives once more; 0 at the end.
     async fn receive(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 16 << 10];

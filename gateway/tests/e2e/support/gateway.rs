@@ -223,11 +223,6 @@ impl Gateway {
         Metrics::parse(&self.admin("GET", "/metrics").await.text())
     }
 
-    /// What `/v1/status` says now.
-    pub(crate) async fn status(&self) -> Value {
-        self.admin("GET", "/v1/status").await.json()
-    }
-
     /// Puts another configuration in place, as editors do.
     pub(crate) fn write_config(&self, config: impl Into<Config>) {
         self.place.write_config(&config.into());

@@ -56,7 +56,6 @@ pub(crate) struct Request {
     host: String,
     headers: Vec<(String, String)>,
     body: Bytes,
-    sni: String,
     identity: Option<&'static Leaf>,
     source: Option<IpAddr>,
     preface: Vec<u8>,
@@ -73,7 +72,6 @@ impl Request {
             host: "shop.example".to_owned(),
             headers: Vec::new(),
             body: Bytes::new(),
-            sni: "shop.example".to_owned(),
             identity: None,
             source: None,
             preface: Vec::new(),
@@ -102,12 +100,6 @@ impl Request {
     /// Another Host or `:authority`.
     pub(crate) fn host(mut self, host: &str) -> Self {
         self.host = host.to_owned();
-        self
-    }
-
-    /// Another server name in the TLS handshake.
-    pub(crate) fn sni(mut self, name: &str) -> Self {
-        self.sni = name.to_owned();
         self
     }
 
@@ -165,8 +157,7 @@ impl Request {
     }
 
     fn handshake(&self) -> Handshake {
-        let mut handshake =
-            Handshake::new(self.target.https.clone()).sni(&self.sni).preface(self.preface.clone());
+        let mut handshake = Handshake::new(self.target.https.clone()).preface(self.preface.clone());
         if let Some(source) = self.source {
             handshake = handshake.source(source);
         }
@@ -271,11 +262,6 @@ impl Answers {
     /// How many had this status.
     pub(crate) fn with_status(&self, status: u16) -> usize {
         self.statuses.get(&status).copied().unwrap_or(0)
-    }
-
-    /// How many there were.
-    pub(crate) fn count(&self) -> usize {
-        self.statuses.values().sum()
     }
 }
 
