@@ -6,4 +6,5 @@
 pub mod config;
 pub mod name;
 pub mod route;
+pub mod split;
 pub mod unit;
