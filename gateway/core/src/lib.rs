@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod name;
+pub mod outcome;
 pub mod route;
 pub mod split;
 pub mod unit;
