@@ -1,1 +1,3 @@
 //! The gateway: everything that does I/O.
+
+pub mod cli;
