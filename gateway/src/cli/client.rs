@@ -236,3 +236,160 @@ fn expand(text: &str, environment: &impl Fn(&str) -> Option<String>) -> Option<S
     let value = environment(name).filter(|value| !value.is_empty()).or(default)?;
     Some(format!("{before}{value}{}", expand(after, environment)?))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::routing::{get, post};
+
+    use super::*;
+
+    /// Serves `app` on a free port for as long as the test runs.
+    pub(crate) fn admin_api(app: Router) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        listener.set_nonblocking(true).expect("set");
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                axum::serve(listener, app).await
+            })
+        });
+        address
+    }
+
+    pub(crate) fn args_for(address: SocketAddr) -> AdminArgs {
+        AdminArgs { config: None, admin: Some(AdminAddress::Tcp(address.to_string())) }
+    }
+
+    fn client(address: SocketAddr, token: Option<&str>) -> Client {
+        Client { address: AdminAddress::Tcp(address.to_string()), token: token.map(Into::into) }
+    }
+
+    fn located(
+        named: Option<&str>,
+        listen: Option<&str>,
+        token: Option<&str>,
+        variable: Option<&str>,
+    ) -> Client {
+        let named = named.map(|text| text.parse().expect("an address"));
+        let file = Admin { listen: listen.map(Into::into), token: token.map(Into::into) };
+        Client::from_parts(named, file, Path::new("/etc/gateway/gateway.yaml"), |name| match name {
+            TOKEN_VARIABLE => variable.map(Into::into),
+            "PORT" => Some("9902".into()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn the_option_outranks_the_file_and_the_file_the_default() {
+        let address = |client: Client| client.address.to_string();
+        assert_eq!(address(located(Some("10.0.0.1:1"), Some("10.0.0.2:2"), None, None)), "10.0.0.1:1");
+        assert_eq!(address(located(None, Some("10.0.0.2:2"), None, None)), "10.0.0.2:2");
+        assert_eq!(address(located(None, Some("127.0.0.1:${env:PORT}"), None, None)), "127.0.0.1:9902");
+        assert_eq!(address(located(None, Some("${env:UNSET}"), None, None)), DEFAULT_ADMIN);
+        assert_eq!(address(located(None, None, None, None)), DEFAULT_ADMIN);
+    }
+
+    #[test]
+    fn a_socket_in_the_file_is_relative_to_the_file() {
+        let client = located(None, Some("unix:run/admin.sock"), None, None);
+        assert_eq!(client.address, AdminAddress::Unix("/etc/gateway/run/admin.sock".into()));
+    }
+
+    #[test]
+    fn a_wildcard_address_is_asked_on_loopback() {
+        assert_eq!("0.0.0.0:9901".parse(), Ok(AdminAddress::Tcp("127.0.0.1:9901".into())));
+        assert_eq!("[::]:9901".parse(), Ok(AdminAddress::Tcp("[::1]:9901".into())));
+        assert!("9901".parse::<AdminAddress>().is_err());
+        assert!("unix:".parse::<AdminAddress>().is_err());
+    }
+
+    #[test]
+    fn the_token_comes_from_the_environment_then_from_the_file() {
+        assert_eq!(located(None, None, Some("file"), Some("variable")).token.as_deref(), Some("variable"));
+        assert_eq!(located(None, None, Some("file"), None).token.as_deref(), Some("file"));
+        assert_eq!(located(None, None, Some("${env:UNSET:-}"), None).token, None);
+        assert_eq!(located(None, None, Some("a${env:UNSET:-b}c"), None).token.as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn a_broken_file_still_says_where_its_gateway_answers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("gateway.yaml");
+        std::fs::write(&path, "admin: { listen: '127.0.0.1:1234', what: 1 }\nroutes: 7\n").expect("written");
+        let client = Client::locate(&AdminArgs { config: Some(path), admin: None }).expect("found");
+        assert_eq!(client.address, AdminAddress::Tcp("127.0.0.1:1234".into()));
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_readable() {
+        let args = AdminArgs { config: Some("/nowhere/gateway.yaml".into()), admin: None };
+        let failure = Client::locate(&args).expect_err("not there");
+        assert!(failure.to_string().contains("cannot read /nowhere/gateway.yaml"), "{failure}");
+    }
+
+    #[test]
+    fn a_call_carries_the_token_and_the_host() {
+        let echo = |headers: HeaderMap| async move {
+            let text =
+                |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            axum::Json(serde_json::json!([text(header::AUTHORIZATION), text(header::HOST)]))
+        };
+        let address = admin_api(Router::new().route("/v1/status", get(echo)));
+
+        let answer = client(address, Some("secret")).call(Method::GET, "/v1/status").expect("answered");
+
+        assert_eq!(answer.body, serde_json::json!(["Bearer secret", address.to_string()]));
+    }
+
+    #[test]
+    fn a_unix_socket_is_as_good_as_a_port() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("admin.sock");
+        let socket = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        socket.set_nonblocking(true).expect("set");
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::UnixListener::from_std(socket).expect("a listener");
+                axum::serve(listener, Router::new().route("/v1/status", get(|| async { "fine" }))).await
+            })
+        });
+        let client = Client { address: AdminAddress::Unix(path), token: None };
+        assert_eq!(client.call(Method::GET, "/v1/status").expect("answered").body, "fine");
+    }
+
+    #[test]
+    fn nobody_there_is_one_sentence_with_a_remedy() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+
+        let failure = client(address, None).call(Method::GET, "/v1/status").expect_err("nobody there");
+
+        let sentence = failure.to_string();
+        assert!(sentence.starts_with(&format!("error: no gateway answers at {address} (")), "{sentence}");
+        assert!(sentence.contains("`gateway run`") && !sentence.contains('\n'), "{sentence}");
+        assert_eq!(failure.exit_code(), std::process::ExitCode::from(3));
+    }
+
+    #[test]
+    fn a_problem_is_shown_as_its_detail() {
+        let problem = r#"{"title": "Unauthorized", "detail": "this call needs the token"}"#;
+        let app = Router::new()
+            .route("/v1/reload", post(move || async move { (StatusCode::UNAUTHORIZED, problem) }));
+        let answer = client(admin_api(app), None).call(Method::POST, "/v1/reload").expect("answered");
+        assert_eq!(
+            answer.refusal().to_string(),
+            "error: the gateway refused with 401 Unauthorized: this call needs the token; \
+             put its token into GATEWAY_ADMIN_TOKEN"
+        );
+    }
+}

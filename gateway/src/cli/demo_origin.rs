@@ -177,3 +177,78 @@ async fn describe(State(origin): State<Arc<Origin>>, request: Request) -> Respon
     });
     ([(header::CONTENT_TYPE, "application/json")], format!("{answer:#}\n")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    async fn ask(
+        app: &Router,
+        request: axum::http::request::Builder,
+        body: &'static str,
+    ) -> (Response<()>, String) {
+        let request = request.body(Body::from(body)).expect("a request");
+        let (parts, body) =
+            TowerToHyperService::new(app.clone()).call(request).await.expect("never fails").into_parts();
+        let bytes = body.collect().await.expect("whole").to_bytes();
+        (Response::from_parts(parts, ()), String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn get(app: &Router, path: &str) -> (Response<()>, String) {
+        ask(app, Request::get(path), "").await
+    }
+
+    #[tokio::test]
+    async fn the_api_tells_what_arrived_and_who_answers() {
+        let app = router("api-41", Kind::Api).expect("a router");
+        let request =
+            Request::post("/api/orders?page=2").header("x-request-id", "7").header("X-Request-Id", "8");
+
+        let (response, body) = ask(&app, request, "hello").await;
+
+        assert_eq!(response.headers()["x-release"], "api-41");
+        let told: Value = serde_json::from_str(&body).expect("JSON");
+        let expected = json!({
+            "release": "api-41", "method": "POST", "path": "/api/orders", "query": "page=2", "body_bytes": 5,
+            "headers": {"x-request-id": "7, 8"}
+        });
+        assert_eq!(told, expected);
+    }
+
+    #[tokio::test]
+    async fn every_kind_is_healthy_and_serves_its_own_paths_alone() {
+        let paths = [("/api/x", Kind::Api), ("/media/picture.svg", Kind::Media), ("/", Kind::Frontend)];
+        for kind in [Kind::Api, Kind::Media, Kind::Frontend] {
+            let app = router("r", kind).expect("a router");
+            assert_eq!(get(&app, "/health").await.0.status(), StatusCode::OK);
+            assert_eq!(get(&app, "/ready").await.0.status(), StatusCode::OK);
+            for (path, owner) in paths {
+                let expected = if owner == kind { StatusCode::OK } else { StatusCode::NOT_FOUND };
+                assert_eq!(get(&app, path).await.0.status(), expected, "{kind:?} {path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_counted_under_the_release() {
+        let app = router("api-41", Kind::Api).expect("a router");
+        get(&app, "/api").await;
+        get(&app, "/nowhere").await;
+        let (_, text) = get(&app, "/metrics").await;
+        assert!(text.ends_with("demo_origin_requests_total{release=\"api-41\"} 3\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_and_nothing_is_served() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address");
+        let failure =
+            serve(&[("web".into(), Kind::Frontend, address)], &mut Vec::new()).await.expect_err("taken");
+        let sentence = failure.to_string();
+        assert!(sentence.starts_with(&format!("error: cannot listen on {address} for web: ")), "{sentence}");
+    }
+}

@@ -56,9 +56,46 @@ fn summary(answer: &Answer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::post;
+    use axum::{Json, Router};
     use serde_json::json;
 
+    use super::super::client::tests::{admin_api, args_for};
     use super::*;
+
+    fn reload(status: StatusCode, body: Value, json: bool) -> (Result<(), Failure>, String) {
+        let answer = move || async move { (status, Json(body)) };
+        let admin = args_for(admin_api(Router::new().route("/v1/reload", post(answer))));
+        let mut out = Vec::new();
+        let outcome = run(&ReloadArgs { admin, json }, &mut out);
+        (outcome, String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn a_bad_file_is_status_1_in_words_and_in_json() {
+        let body = json!({"diagnostics": [{"severity": "error"}], "rendered": "  × no such service"});
+
+        let (outcome, out) = reload(StatusCode::UNPROCESSABLE_ENTITY, body.clone(), false);
+        let failure = outcome.expect_err("a bad file");
+        assert!(failure.to_string().starts_with("  × no such service\n\nnot reloaded: 1 error"), "{failure}");
+        assert_eq!((failure.exit_code(), out.as_str()), (std::process::ExitCode::from(1), ""));
+
+        let (outcome, out) = reload(StatusCode::UNPROCESSABLE_ENTITY, body.clone(), true);
+        assert_eq!(outcome.expect_err("a bad file").exit_code(), std::process::ExitCode::from(1));
+        assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON"), body);
+    }
+
+    #[test]
+    fn a_reload_is_status_0_and_a_refusal_3() {
+        let (outcome, out) = reload(StatusCode::OK, json!({"revision": 2, "changed": ["route web"]}), false);
+        outcome.expect("reloaded");
+        assert_eq!(out, "revision 2:\n  route web\n");
+
+        let (outcome, _) = reload(StatusCode::CONFLICT, json!({"title": "Busy"}), false);
+        let failure = outcome.expect_err("refused");
+        assert_eq!(failure.to_string(), "error: the gateway refused with 409 Conflict: Busy");
+        assert_eq!(failure.exit_code(), std::process::ExitCode::from(3));
+    }
 
     #[test]
     fn what_changed_is_listed() {
