@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gateway_core::config::model::{self, TlsVersion};
+use gateway_core::name::ListenerName;
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -102,6 +105,11 @@ impl Certificate {
             not_after: facts.not_after,
             not_before: facts.not_before,
         })
+    }
+
+    /// What tells it apart in metrics: its first name.
+    pub(crate) fn label(&self) -> String {
+        self.names.first().cloned().unwrap_or_else(|| "unnamed".to_owned())
     }
 
     /// Whether a client that asks for `host` accepts it (RFC 9525 §6.3: a wildcard stands for one left-most label).
@@ -257,4 +265,43 @@ pub(crate) fn server_config(
     config.ticketer = tickets;
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+/// The keys of session tickets, by listener. They outlive reloads, so that clients resume across them, and rotate every
+/// six hours by themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    made: Mutex<HashMap<ListenerName, (u64, Arc<dyn ProducesTickets>)>>,
+}
+
+impl Tickets {
+    /// The keys of one listener: new ones when its clients are verified against something else than before, since a
+    /// ticket carries the identity that was verified.
+    pub(crate) fn of(
+        &self,
+        listener: &ListenerName,
+        auth: Option<&model::ClientAuth>,
+        roots: Option<&RootCertStore>,
+    ) -> Result<Arc<dyn ProducesTickets>, String> {
+        let verified_by = fingerprint(auth, roots);
+        let mut made = self.made.lock();
+        if let Some((known, tickets)) = made.get(listener)
+            && *known == verified_by
+        {
+            return Ok(tickets.clone());
+        }
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
+        made.insert(listener.clone(), (verified_by, tickets.clone()));
+        Ok(tickets)
+    }
+}
+
+fn fingerprint(auth: Option<&model::ClientAuth>, roots: Option<&RootCertStore>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    auth.map(|auth| auth.required).hash(&mut hasher);
+    for root in roots.iter().flat_map(|roots| &roots.roots) {
+        root.subject.hash(&mut hasher);
+        root.subject_public_key_info.hash(&mut hasher);
+    }
+    hasher.finish()
 }

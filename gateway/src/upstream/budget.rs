@@ -67,8 +67,7 @@ impl Budget {
         let before = self.half.load(Relaxed);
         // Whoever moves the window clears it; a count or two may go astray at the edge, which a budget can bear.
         if half > before && self.half.compare_exchange(before, half, Relaxed, Relaxed).is_ok() {
-            let stale = if half - before == 1 { vec![half] } else { vec![half, half + 1] };
-            for slot in stale {
+            for slot in half..half + (half - before).min(2) {
                 self.requests[slot as usize % 2].store(0, Relaxed);
                 self.spent[slot as usize % 2].store(0, Relaxed);
             }

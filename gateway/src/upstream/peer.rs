@@ -1,5 +1,6 @@
 //! From an endpoint's address and its service's settings to what Pingora connects to.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,6 +51,15 @@ pub(crate) enum Target {
     Unix(Arc<Path>),
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl PeerTemplate {
     /// The peer for one place; `host` is the name it was found under, if any.
     pub(crate) fn peer(&self, target: &Target, host: Option<&str>) -> pingora::Result<HttpPeer> {
@@ -81,9 +91,9 @@ impl PeerTemplate {
         self.timeouts.first_byte.max(self.timeouts.idle)
     }
 
-    /// Whether one read time-out says all there is to say.
+    /// Whether Pingora's one read time-out cannot say all there is to say, on a connection that is not shared.
     pub(crate) fn needs_watchdog(&self) -> bool {
-        self.timeouts.first_byte != self.timeouts.idle
+        self.protocol == Protocol::Http1 && self.timeouts.first_byte != self.timeouts.idle
     }
 
     fn apply_timeouts(&self, peer: &mut HttpPeer) {
