@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod counters;
 pub mod family;
 pub mod instruments;
+pub mod labels;
 pub mod metrics;
 mod process;
 pub mod process_log;
