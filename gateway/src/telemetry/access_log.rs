@@ -2,7 +2,7 @@
 //!
 //! A request moves its [`Entry`] into a bounded queue and goes on; when the queue is full, because the target is
 //! slower than the traffic, the entry is dropped and counted. The writer sleeps until a first entry comes, then collects
-//! for [`LINGER`] at a time, so that under load no request has to wake it and each write carries many lines.
+//! for 10 ms at a time, so that under load no request has to wake it and each write carries many lines.
 
 mod entry;
 mod sink;

@@ -1,6 +1,6 @@
 //! The process's own log: what happens to the gateway, not to single requests. It goes to the standard error.
 //!
-//! `GATEWAY_LOG` takes the directives of [`EnvFilter`] (`debug`, `gateway=debug,h2=info`), added to [`DEFAULT`].
+//! `GATEWAY_LOG` takes the directives of [`EnvFilter`] (`debug`, `gateway=debug,h2=info`), added to a default of `info`.
 //! `GATEWAY_LOG_FORMAT` is `human` or `json`; unset, a terminal gets the first and everything else the second.
 
 use std::io::{self, IsTerminal};
