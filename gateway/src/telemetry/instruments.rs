@@ -5,42 +5,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gateway_core::outcome::{Failure, Outcome};
 use http::{Method, StatusCode};
 
 use super::counters::{Padded, ShardedCounter, shard, shards};
 use super::family::{Instrument, Series};
+use super::labels::Label;
 
 impl Instrument for ShardedCounter {
     const KIND: &'static str = "counter";
 
     fn expose(&self, series: &mut Series<'_>) {
         series.sample("", &[], self.sum());
-    }
-}
-
-/// A closed set of label values.
-pub trait Label: Copy {
-    /// Every value, in the order of [`Self::slot`].
-    const LABELS: &'static [&'static str];
-
-    /// The index of this value in [`Self::LABELS`].
-    fn slot(self) -> usize;
-}
-
-impl Label for Outcome {
-    const LABELS: &'static [&'static str] = &Self::LABELS;
-
-    fn slot(self) -> usize {
-        self.slot()
-    }
-}
-
-impl Label for Failure {
-    const LABELS: &'static [&'static str] = &Self::LABELS;
-
-    fn slot(self) -> usize {
-        self.slot()
     }
 }
 
@@ -55,11 +30,6 @@ impl<L: Label> CounterBy<L> {
     /// Counts one.
     pub fn count(&self, label: L) {
         self.counters[label.slot()].add(1);
-    }
-
-    /// How many so far.
-    pub fn get(&self, label: L) -> u64 {
-        self.counters[label.slot()].sum()
     }
 }
 
@@ -265,6 +235,8 @@ impl Instrument for RequestCounts {
 
 #[cfg(test)]
 mod tests {
+    use gateway_core::outcome::Failure;
+
     use super::*;
     use crate::telemetry::family::Family;
 
