@@ -11,14 +11,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_core::config::model::ListenerLimits;
-use gateway_core::name::ListenerName;
 
 use crate::telemetry::metrics::ListenerMetrics;
 
 /// A listener as one configuration has it. The address is for the process; the rest may change with every reload.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) name: ListenerName,
     pub(crate) address: SocketAddr,
     /// `None` is plain HTTP.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -26,5 +24,5 @@ pub(crate) struct Listener {
     pub(crate) redirect_port: Option<u16>,
     pub(crate) proxy_protocol: bool,
     pub(crate) limits: ListenerLimits,
-    pub(crate) metrics: Arc<ListenerMetrics>,
+    pub(crate) metrics: ListenerMetrics,
 }

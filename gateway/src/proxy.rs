@@ -4,7 +4,9 @@ mod admission;
 mod attempt;
 pub(crate) mod context;
 mod forward;
+mod host;
 pub(crate) mod identity;
+mod record;
 pub(crate) mod rejection;
 mod respond;
 mod watchdog;
@@ -48,7 +50,7 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        admission::begin(session, ctx);
+        admission::begin(session, ctx, self.runtime.is_draining());
         Ok(())
     }
 
@@ -73,13 +75,13 @@ impl ProxyHttp for Proxy {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         fd: RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::connected(ctx, fd);
+        attempt::connected(ctx, fd, reused);
         Ok(())
     }
 
@@ -104,11 +106,11 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         upstream_response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::answered(session, upstream_response, ctx)?;
+        attempt::answered(upstream_response, ctx)?;
         forward::response(upstream_response, ctx);
         Ok(())
     }
@@ -166,6 +168,6 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
-        self.runtime.finish_request(session, e, ctx);
+        record::finish(&self.runtime, session, e, ctx);
     }
 }

@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use http::HeaderName;
 use pingora::protocols::raw_connect::ProxyDigest;
 
 use super::Listener;
 use super::slots::Slot;
+use crate::telemetry::instruments::Occupied;
 
 /// Where a connection stands between requests. Only HTTP/1 moves through it; HTTP/2 multiplexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +39,33 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// `None` on a plain listener.
     pub(crate) tls: Option<TlsFacts>,
+    /// The header that carries request ids.
+    pub(crate) request_id_header: HeaderName,
     phase: AtomicU8,
     requests: AtomicU32,
     _slot: Slot,
+    _open: Occupied,
 }
 
 impl Connection {
-    pub(crate) fn new(listener: Arc<Listener>, peer: SocketAddr, tls: Option<TlsFacts>, slot: Slot) -> Self {
-        let phase = AtomicU8::new(Phase::Header as u8);
-        listener.metrics.connections.inc();
-        Self { listener, peer, tls, phase, requests: AtomicU32::new(0), _slot: slot }
+    pub(crate) fn new(
+        listener: Arc<Listener>,
+        peer: SocketAddr,
+        tls: Option<TlsFacts>,
+        request_id_header: HeaderName,
+        slot: Slot,
+    ) -> Self {
+        let open = listener.metrics.connect();
+        Self {
+            listener,
+            peer,
+            tls,
+            request_id_header,
+            phase: AtomicU8::new(Phase::Header as u8),
+            requests: AtomicU32::new(0),
+            _slot: slot,
+            _open: open,
+        }
     }
 
     /// The connection a session runs on.
@@ -77,11 +96,5 @@ impl Connection {
     pub(crate) fn begin_request(&self) -> u32 {
         self.enter(Phase::Request);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.listener.metrics.connections.dec();
     }
 }

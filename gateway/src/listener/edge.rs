@@ -28,6 +28,7 @@ use super::slots::{Slot, Slots};
 use super::stream::{EdgeStream, Transport};
 use crate::proxy::Proxy;
 use crate::runtime::Runtime;
+use crate::telemetry::labels::Handshake;
 
 /// One listener's connections, handed to the proxy they share.
 pub(crate) struct Edge {
@@ -41,8 +42,8 @@ pub(crate) struct Edge {
 enum Closed {
     /// Counted by reason.
     Refused(Refusal),
-    /// The TLS handshake did not come off; the label says how.
-    Handshake(&'static str),
+    /// The TLS handshake did not come off.
+    Handshake(Handshake),
     /// The client is gone, or what happened is no one's fault.
     Gone,
 }
@@ -60,10 +61,10 @@ impl Edge {
             Some(config) => handshake(config.clone(), socket, deadline).await,
         };
         if listener.tls.is_some() && secured.is_ok() {
-            listener.metrics.handshake("ok");
+            listener.metrics.handshakes.count(Handshake::Ok);
         }
         let (transport, tls) = self.settle(&listener, secured)?;
-        let connection = Arc::new(Connection::new(listener, peer, tls, slot));
+        let connection = Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
         EdgeStream::new(transport, connection).ok()
     }
 
@@ -95,8 +96,8 @@ impl Edge {
     fn settle<T>(&self, listener: &Listener, result: Result<T, Closed>) -> Option<T> {
         match result {
             Ok(value) => return Some(value),
-            Err(Closed::Refused(refusal)) => listener.metrics.bad_request(refusal.reason()),
-            Err(Closed::Handshake(result)) => listener.metrics.handshake(result),
+            Err(Closed::Refused(refusal)) => listener.metrics.bad_requests.count(refusal.reason()),
+            Err(Closed::Handshake(result)) => listener.metrics.handshakes.count(result),
             Err(Closed::Gone) => {}
         }
         None
@@ -114,11 +115,8 @@ async fn handshake(
 ) -> Result<(Transport, Option<TlsFacts>), Closed> {
     let accepted = timeout(deadline, TlsAcceptor::from(config).accept(socket)).await;
     let stream = match accepted {
-        Err(_) => return Err(Closed::Handshake("timeout")),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(Closed::Handshake("refused"));
-        }
-        Ok(Err(_)) => return Err(Closed::Handshake("closed")),
+        Err(_) => return Err(Closed::Handshake(Handshake::Timeout)),
+        Ok(Err(_)) => return Err(Closed::Handshake(Handshake::Failed)),
         Ok(Ok(stream)) => stream,
     };
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::HeaderName;
 use pingora::protocols::http::date::get_cached_date;
 
-/// A reason that arises before any request hook runs; each is also a value of `bad_requests_total{reason}`.
+use crate::telemetry::labels::BadRequest;
+
+/// A reason that arises before any request hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The header was not complete in time.
@@ -22,25 +24,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Every reason, so that the metric's label set is closed.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::HeaderTimeout,
-        Self::HeaderTooLarge,
-        Self::Malformed,
-        Self::Connect,
-        Self::ProxyHeader,
-        Self::TooManyConnections,
-    ];
-
-    /// The label value.
-    pub(crate) fn reason(self) -> &'static str {
+    /// What it is counted as.
+    pub(crate) fn reason(self) -> BadRequest {
         match self {
-            Self::HeaderTimeout => "header_timeout",
-            Self::HeaderTooLarge => "header_too_large",
-            Self::Malformed => "malformed",
-            Self::Connect => "connect",
-            Self::ProxyHeader => "proxy_header",
-            Self::TooManyConnections => "connections_per_ip",
+            Self::HeaderTimeout => BadRequest::HeaderTimeout,
+            Self::HeaderTooLarge => BadRequest::HeadersTooLarge,
+            Self::Malformed => BadRequest::Malformed,
+            Self::Connect => BadRequest::Method,
+            Self::ProxyHeader => BadRequest::ProxyHeader,
+            Self::TooManyConnections => BadRequest::TooManyConnections,
         }
     }
 
@@ -52,6 +44,7 @@ impl Refusal {
     /// The whole answer; it closes the connection, since what follows on it cannot be understood.
     pub(crate) fn to_http1(self, request_id: &HeaderName) -> Bytes {
         let id = crate::proxy::identity::mint_request_id();
+        let id = id.as_str();
         let (status, code) = match self {
             Self::HeaderTimeout => ("408 Request Timeout", "request_timeout"),
             Self::HeaderTooLarge => ("431 Request Header Fields Too Large", "header_too_large"),

@@ -106,13 +106,13 @@ impl EdgeStream {
 
     /// Ends a connection whose header is late or too large; an HTTP/1 client that sent something is told why.
     fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) -> io::Error {
-        self.connection.listener.metrics.bad_request(refusal.reason());
+        self.connection.listener.metrics.bad_requests.count(refusal.reason());
         if let HeaderWatch::Http1 { bytes: 1.. } = self.header {
-            let answer = self.refusal.get_or_insert_with(|| Outgoing::new(refusal.to_http1()));
+            let answer = self.refusal.get_or_insert_with(|| Outgoing::new(refusal.to_http1(&self.connection.request_id_header)));
             // Best effort: a client that does not read either is simply closed.
             let _ = answer.poll_send(&mut self.transport, cx);
         }
-        io::Error::new(io::ErrorKind::TimedOut, refusal.reason())
+        io::ErrorKind::TimedOut.into()
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -129,8 +129,8 @@ impl EdgeStream {
     fn poll_replace(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<usize>> {
         if self.refusal.is_none() {
             let refusal = Refusal::in_place_of(theirs);
-            self.connection.listener.metrics.bad_request(refusal.reason());
-            self.refusal = Some(Outgoing::new(refusal.to_http1()));
+            self.connection.listener.metrics.bad_requests.count(refusal.reason());
+            self.refusal = Some(Outgoing::new(refusal.to_http1(&self.connection.request_id_header)));
         }
         if let Some(answer) = &mut self.refusal {
             ready!(answer.poll_send(&mut self.transport, cx))?;

@@ -11,20 +11,17 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
-use super::context::{Chosen, Context};
+use super::context::{Chosen, Client, Context};
 use super::identity;
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
 use crate::listener::connection::Connection;
 use crate::snapshot::{Action, Route};
-use crate::upstream::Service;
+use crate::upstream::{Service, TUNNEL_IDLE};
 
 /// How long the rest of a request that is turned away may keep its connection.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// How long a tunnel may be silent.
-const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 
 /// A request that may go on.
 pub(super) enum Admitted {
@@ -35,7 +32,7 @@ pub(super) enum Admitted {
 }
 
 /// Sets the limits of this request's connection; nothing can be answered yet.
-pub(super) fn begin(session: &mut Session, ctx: &mut Context) {
+pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
     let digest = session.digest().and_then(|digest| digest.proxy_digest.as_deref());
     let Some(connection) = Connection::of(digest).cloned() else { return };
     let number = connection.begin_request();
@@ -43,7 +40,7 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context) {
     if !session.is_http2() {
         // `get_keepalive` is `None` for HTTP/1.0, `Connection: close` and a draining process: those stay as they are.
         if session.get_keepalive().is_some() {
-            let more = number < limits.keepalive_requests;
+            let more = number < limits.keepalive_requests && !draining;
             session.set_keepalive(more.then_some(limits.keepalive.as_secs().max(1)));
         }
         session.as_mut().set_read_timeout(Some(limits.body_idle));
@@ -73,6 +70,8 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
         return Ok(Admitted::Answer(answer));
     }
     let route = find_route(session.req_header(), ctx)?;
+    ctx.in_flight = Some(route.in_flight.enter());
+    ctx.metrics = Some(route.own_metrics.clone());
     ctx.route = Some(route.clone());
     check_body_length(&session.req_header().headers, &route)?;
     if ctx.upgrade {
@@ -88,12 +87,15 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
 fn identify(request: &RequestHeader, connection: &Connection, ctx: &mut Context) {
     let snapshot = ctx.snapshot.clone();
     let peer = connection.peer_ip();
-    ctx.client = client_ip::resolve(peer, &snapshot.trusted, &request.headers);
+    let resolved = client_ip::resolve(peer, &snapshot.trusted, &request.headers);
+    ctx.client = Client {
+        ip: resolved.client_ip,
+        https: resolved.proto.map_or(connection.tls.is_some(), |proto| proto == "https"),
+        forwarded_host: resolved.host.and_then(|host| HeaderValue::from_str(host).ok()),
+    };
     let name = &snapshot.model.request_id;
-    ctx.request_id = identity::request_id(&request.headers, name, ctx.client.trusted_peer);
-    let inbound = request.headers.get("traceparent");
-    let valid = inbound.filter(|value| gateway_core::trace_context::is_valid(value.as_bytes()));
-    ctx.trace_parent = Some(valid.cloned().unwrap_or_else(identity::mint_traceparent));
+    ctx.request_id = identity::request_id(&request.headers, name, resolved.from_trusted);
+    (ctx.trace_parent, ctx.trace_inbound) = identity::trace_parent(&request.headers);
 }
 
 fn check_size(request: &RequestHeader, listener: &Listener) -> Result<(), Rejection> {
@@ -121,7 +123,7 @@ fn host(request: &RequestHeader) -> Result<String, Rejection> {
     let Some(text) = authority.or(named) else {
         return if request.version < Version::HTTP_11 { Ok(String::new()) } else { Err(Rejection::BadHost) };
     };
-    gateway_core::route::host::normalise(text).ok_or(Rejection::BadHost)
+    super::host::normalise(text).ok_or(Rejection::BadHost)
 }
 
 /// What HTTP/1 and HTTP/2 forbid and Pingora lets through.
@@ -191,11 +193,13 @@ fn check_body_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection
 /// Chooses the release, once and for all attempts.
 fn choose_release(request: &RequestHeader, service: &Arc<Service>, ctx: &mut Context) {
     let (key, set_cookie) = sticky_key(request, service, ctx);
-    let forced = service.forced(&request.headers, ctx.client.client_ip);
-    let release = service.assign(key.as_deref(), fastrand::u64(..), forced).clone();
+    let wish = service.wish(&request.headers, ctx.client.ip);
+    let (release, _why) = service.assign(key.as_deref(), fastrand::u64(..), wish);
+    let release = release.clone();
     if let Some(route) = &ctx.route {
-        ctx.metrics = Some(route.metrics_for(&release));
+        ctx.metrics = Some(route.metrics_for(&release).clone());
     }
+    service.budget.note_request(ctx.started);
     ctx.chosen = Some(Chosen { service: service.clone(), release, key, set_cookie });
 }
 
@@ -204,7 +208,7 @@ fn sticky_key(request: &RequestHeader, service: &Service, ctx: &Context) -> (Opt
     use gateway_core::config::model::Sticky;
     match &service.sticky {
         Sticky::Off => (None, None),
-        Sticky::ClientIp => (Some(ctx.client.client_ip.to_string()), None),
+        Sticky::ClientIp => (Some(ctx.client.ip.to_string()), None),
         Sticky::Header(name) => {
             let value = request.headers.get(name).and_then(|value| value.to_str().ok());
             (value.map(str::to_owned), None)
@@ -213,7 +217,7 @@ fn sticky_key(request: &RequestHeader, service: &Service, ctx: &Context) -> (Opt
             Some(user) => (Some(user.to_owned()), None),
             None => {
                 let user = identity::mint_user();
-                let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.is_https());
+                let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.client.https);
                 (Some(user), cookie)
             }
         },

@@ -4,13 +4,13 @@ use std::os::fd::RawFd;
 use std::time::Instant;
 
 use gateway_core::outcome::Outcome;
-use http::{StatusCode, Version};
+use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::context::{Attempt, Context};
+use super::context::{Attempt, Chosen, Context};
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::upstream::TUNNEL_IDLE;
@@ -22,9 +22,9 @@ use crate::upstream::TUNNEL_IDLE;
 pub(super) fn begin(ctx: &mut Context) -> Result<Box<HttpPeer>> {
     let Some(chosen) = &ctx.chosen else { return refuse(ctx, Rejection::Internal) };
     let key = chosen.key.as_deref().map(str::as_bytes);
-    let picked = chosen.release.pick(key, ctx.client.client_ip, &ctx.tried, fastrand::u64(..));
-    let Some((endpoint, index, in_flight)) = picked else { return refuse(ctx, Rejection::NoEndpoint) };
-    ctx.tried.insert(index);
+    let Some((endpoint, in_flight)) = chosen.release.pick(&mut ctx.tried, key) else {
+        return refuse(ctx, Rejection::NoEndpoint);
+    };
     ctx.attempts += 1;
     ctx.rejection = None;
     let mut peer = Box::new(endpoint.peer.clone());
@@ -43,10 +43,13 @@ fn refuse<T>(ctx: &mut Context, rejection: Rejection) -> Result<T> {
 }
 
 /// A connection is there, new or from the pool.
-pub(super) fn connected(ctx: &mut Context, socket: RawFd) {
+pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
     let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return };
+    if !reused {
+        ctx.connected = Some(attempt.started.elapsed());
+    }
     let template = &chosen.service.template;
-    if template.needs_watchdog() && template.is_http1() && !ctx.upgrade {
+    if template.needs_watchdog() && !ctx.upgrade {
         attempt.watchdog = Watchdog::watch(socket, template.timeouts.first_byte);
     }
 }
@@ -55,19 +58,18 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd) {
 ///
 /// # Errors
 /// When the answer cannot be passed on: a switch of protocols nobody asked for.
-pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
+pub(super) fn answered(response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !ctx.upgrade {
         ctx.rejection = Some(Rejection::UpstreamFailed);
         return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
     }
     if response.status.is_informational() && !switching {
-        debug_assert!(session.req_header().version >= Version::HTTP_10, "requests have a version");
         return Ok(());
     }
     let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
     let now = Instant::now();
-    chosen.release.metrics.response_seconds(now - attempt.started);
+    chosen.release.metrics.responses.observe(now - attempt.started);
     ctx.first_byte = Some(now - ctx.started);
     attempt.outcome = Some(Outcome::Answered(response.status));
     if let Some(watchdog) = &attempt.watchdog {
@@ -97,7 +99,7 @@ pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Err
     let timed_out =
         matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     ctx.rejection = Some(if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamFailed });
-    let again = settle(ctx, outcome);
+    let again = settle(ctx, outcome, true);
     error.set_retry(again);
     error
 }
@@ -132,8 +134,8 @@ pub(super) fn broke(
     }
     let (outcome, rejection) = diagnose(session, ctx, &error);
     ctx.rejection = Some(rejection);
-    let again = settle(ctx, outcome);
-    error.set_retry(again && repeatable);
+    let again = settle(ctx, outcome, repeatable);
+    error.set_retry(again);
     error
 }
 
@@ -158,14 +160,13 @@ fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Reject
 }
 
 /// Ends the attempt; says whether the service's retry policy grants another one.
-fn settle(ctx: &mut Context, outcome: Outcome) -> bool {
+fn settle(ctx: &mut Context, outcome: Outcome, repeatable: bool) -> bool {
     end(ctx, outcome);
-    let Some(chosen) = &ctx.chosen else { return false };
-    let retry = &chosen.service.retry;
-    let granted = outcome.failure(&retry.on).filter(|_| ctx.attempts <= retry.attempts);
-    match granted {
-        Some(failure) if chosen.service.budget.spend() => {
-            chosen.service.metrics.retried(failure);
+    let Some(Chosen { service, .. }) = &ctx.chosen else { return false };
+    let wanted = outcome.failure(&service.retry.on).filter(|_| repeatable && ctx.attempts <= service.retry.attempts);
+    match wanted {
+        Some(failure) if service.budget.spend(Instant::now()) => {
+            service.retries.count(failure);
             true
         }
         _ => false,
@@ -176,7 +177,7 @@ fn settle(ctx: &mut Context, outcome: Outcome) -> bool {
 pub(crate) fn end(ctx: &mut Context, outcome: Outcome) {
     let Some(attempt) = ctx.attempt.take() else { return };
     if let Some(chosen) = &ctx.chosen {
-        chosen.release.metrics.attempt(outcome);
+        chosen.release.metrics.attempts.count(outcome);
     }
     ctx.last_endpoint = Some(attempt.endpoint);
 }

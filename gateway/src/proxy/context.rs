@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_core::client_ip::Resolved;
-use gateway_core::endpoint::InFlight;
+use gateway_core::endpoint::{InFlight, Tried};
 use gateway_core::outcome::{Outcome, Termination};
+use gateway_core::trace_context::TraceParent;
 use http::HeaderValue;
 
 use super::rejection::Rejection;
@@ -14,6 +14,7 @@ use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::instruments::Occupied;
 use crate::upstream::{Endpoint, Release, Service};
 
 /// One request.
@@ -22,9 +23,11 @@ pub(crate) struct Context {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) started: Instant,
     pub(crate) connection: Option<Arc<Connection>>,
-    pub(crate) client: Resolved,
+    pub(crate) client: Client,
     pub(crate) request_id: HeaderValue,
-    pub(crate) trace_parent: Option<HeaderValue>,
+    pub(crate) trace_parent: TraceParent,
+    /// Whether the client brought the trace along; its header is left alone then.
+    pub(crate) trace_inbound: bool,
     /// Lower case, without port.
     pub(crate) host: String,
     /// Normalised; `None` when it is what the client sent.
@@ -34,6 +37,9 @@ pub(crate) struct Context {
     pub(crate) metrics: Option<Arc<RequestMetrics>>,
     /// The try that is under way.
     pub(crate) attempt: Option<Attempt>,
+    /// The endpoint of the last try that ended.
+    pub(crate) last_endpoint: Option<Arc<Endpoint>>,
+    pub(crate) tried: Tried,
     /// Tries so far, the one under way included.
     pub(crate) attempts: u32,
     /// Bytes of request body that were let through.
@@ -42,9 +48,20 @@ pub(crate) struct Context {
     pub(crate) body_done: bool,
     /// Whether the client asks to switch protocols (WebSocket).
     pub(crate) upgrade: bool,
+    pub(crate) connected: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
+    /// Counts the request as being served.
+    pub(crate) in_flight: Option<Occupied>,
     pub(crate) rejection: Option<Rejection>,
     pub(crate) termination: Termination,
+}
+
+/// Who asks, as far as it can be believed.
+pub(crate) struct Client {
+    pub(crate) ip: IpAddr,
+    pub(crate) https: bool,
+    /// The host the client asked a trusted proxy for.
+    pub(crate) forwarded_host: Option<HeaderValue>,
 }
 
 /// Where a request goes. Chosen once; every retry stays with the release.
@@ -61,7 +78,7 @@ pub(crate) struct Chosen {
 pub(crate) struct Attempt {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) started: Instant,
-    /// Bit set of the endpoints this request has tried.
+    /// What the answer's header said; the body may still break off.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) watchdog: Option<Watchdog>,
     _in_flight: InFlight,
@@ -79,30 +96,27 @@ impl Context {
             snapshot,
             started: Instant::now(),
             connection: None,
-            client: Resolved::unknown(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            client: Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), https: false, forwarded_host: None },
             request_id: HeaderValue::from_static(""),
-            trace_parent: None,
+            trace_parent: TraceParent::new(1, 1),
+            trace_inbound: false,
             host: String::new(),
             path: None,
             route: None,
             chosen: None,
             metrics: None,
             attempt: None,
+            last_endpoint: None,
+            tried: Tried::default(),
             attempts: 0,
             body_bytes: 0,
             body_done: false,
             upgrade: false,
+            connected: None,
             first_byte: None,
+            in_flight: None,
             rejection: None,
             termination: Termination::Ok,
         }
-    }
-
-    /// Whether the client's side is TLS, by what the nearest trusted hop says.
-    pub(crate) fn is_https(&self) -> bool {
-        self.client.proto.as_deref().map_or_else(
-            || self.connection.as_ref().is_some_and(|connection| connection.tls.is_some()),
-            |proto| proto.eq_ignore_ascii_case("https"),
-        )
     }
 }

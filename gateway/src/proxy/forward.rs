@@ -37,8 +37,8 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
     introduce_client(session.req_header(), upstream, ctx)?;
     let snapshot = &ctx.snapshot;
     upstream.insert_header(snapshot.model.request_id.clone(), ctx.request_id.clone())?;
-    if let Some(parent) = &ctx.trace_parent {
-        upstream.insert_header(TRACE_PARENT, parent.clone())?;
+    if !ctx.trace_inbound {
+        upstream.insert_header(TRACE_PARENT, ctx.trace_parent.to_header_value())?;
     }
     if snapshot.model.via {
         upstream.append_header(header::VIA, via(session.req_header().version))?;
@@ -82,14 +82,14 @@ fn introduce_client(request: &RequestHeader, upstream: &mut RequestHeader, ctx: 
     let Some(connection) = &ctx.connection else { return Ok(()) };
     let mut chain = String::with_capacity(48);
     // Writing to a String cannot fail.
-    let _ = write!(chain, "{}", ctx.client.client_ip);
+    let _ = write!(chain, "{}", ctx.client.ip);
     let peer = connection.peer_ip();
-    if peer != ctx.client.client_ip {
+    if peer != ctx.client.ip {
         let _ = write!(chain, ", {peer}");
     }
     upstream.insert_header(FORWARDED_FOR, chain)?;
-    upstream.insert_header(FORWARDED_PROTO, if ctx.is_https() { "https" } else { "http" })?;
-    let host = ctx.client.host.clone().or_else(|| sent_host(request));
+    upstream.insert_header(FORWARDED_PROTO, if ctx.client.https { "https" } else { "http" })?;
+    let host = ctx.client.forwarded_host.clone().or_else(|| sent_host(request));
     if let Some(host) = host {
         upstream.insert_header(FORWARDED_HOST, host)?;
     }
@@ -152,9 +152,7 @@ pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
         return;
     }
     let version = response.version;
-    for name in gateway_core::hop_by_hop::response_fields(&response.headers) {
-        response.remove_header(&name);
-    }
+    remove_hop_by_hop(response);
     if ctx.snapshot.model.via {
         // A pseudonym and a version are always a header value.
         let _ = response.append_header(header::VIA, via(version));

@@ -3,30 +3,26 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use gateway_core::request_id;
-use gateway_core::trace_context;
+use gateway_core::request_id::{self, RequestId};
+use gateway_core::trace_context::TraceParent;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A fresh request id.
-pub(crate) fn mint_request_id() -> String {
-    request_id::mint(fastrand::u128(..))
+pub(crate) fn mint_request_id() -> RequestId {
+    RequestId::mint(fastrand::u128(..))
 }
 
 /// The id of a request: the inbound one where the peer is trusted and it is well-formed, else a fresh one.
 pub(crate) fn request_id(headers: &HeaderMap, name: &HeaderName, trusted: bool) -> HeaderValue {
-    if trusted
-        && let Some(inbound) = headers.get(name)
-        && request_id::is_valid(inbound.as_bytes())
-    {
-        return inbound.clone();
-    }
-    HeaderValue::try_from(mint_request_id()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let inbound = headers.get(name).filter(|value| trusted && request_id::accept(value).is_some());
+    inbound.cloned().unwrap_or_else(|| mint_request_id().to_header_value())
 }
 
-/// A `traceparent` for a request that came without a valid one (W3C Trace Context §3.2).
-pub(crate) fn mint_traceparent() -> HeaderValue {
-    let text = trace_context::make(fastrand::u128(1..), fastrand::u64(1..));
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// Where a request belongs in a trace, and whether the client said so (W3C Trace Context §3.2).
+pub(crate) fn trace_parent(headers: &HeaderMap) -> (TraceParent, bool) {
+    let inbound = headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
+    let minted = || TraceParent::new(fastrand::u128(..), fastrand::u64(..));
+    (inbound.unwrap_or_else(minted), inbound.is_some())
 }
 
 /// A fresh name for a user, of 128 random bits.

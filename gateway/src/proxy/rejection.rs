@@ -4,6 +4,8 @@ use bytes::Bytes;
 use gateway_core::outcome::Termination;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use crate::telemetry::labels::BadRequest;
+
 /// Why a request is not answered by an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rejection {
@@ -75,18 +77,25 @@ impl Rejection {
                 Termination::BadRequest
             }
             Self::BodyTooLarge => Termination::BodyTooLarge,
-            Self::RequestTimeout => Termination::RequestTimeout,
+            Self::RequestTimeout => Termination::TimedOut,
             Self::NoRoute => Termination::NoRoute,
             Self::NoEndpoint => Termination::NoEndpoint,
             Self::UpstreamFailed => Termination::UpstreamReset,
             Self::UpstreamTimeout => Termination::UpstreamTimeout,
-            Self::Internal => Termination::InternalError,
+            Self::Internal => Termination::Internal,
         }
     }
 
-    /// Whether it is the client's doing and belongs into `bad_requests_total`.
-    pub(crate) fn is_bad_request(self) -> bool {
-        self.status().is_client_error() && self != Self::NoRoute
+    /// What it is counted as, if the request's form is at fault.
+    pub(crate) fn bad_request(self) -> Option<BadRequest> {
+        match self {
+            Self::BadHost => Some(BadRequest::Host),
+            Self::BadPath => Some(BadRequest::Path),
+            Self::BadFields => Some(BadRequest::Malformed),
+            Self::UriTooLong => Some(BadRequest::UriTooLong),
+            Self::HeaderTooLarge => Some(BadRequest::HeadersTooLarge),
+            _ => None,
+        }
     }
 
     /// The body, as the client prefers it: HTML for browsers, JSON for everybody else.

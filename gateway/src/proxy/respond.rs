@@ -93,8 +93,8 @@ fn blame(error: &Error, ctx: &Context) -> Option<Rejection> {
 fn note(ctx: &mut Context, rejection: Rejection) {
     ctx.rejection = Some(rejection);
     ctx.termination = rejection.termination();
-    if let (true, Some(connection)) = (rejection.is_bad_request(), &ctx.connection) {
-        connection.listener.metrics.bad_request(rejection.code());
+    if let (Some(reason), Some(connection)) = (rejection.bad_request(), &ctx.connection) {
+        connection.listener.metrics.bad_requests.count(reason);
     }
 }
 
