@@ -184,7 +184,9 @@ impl Client {
                 io::ErrorKind::PermissionDenied => "run this as the gateway's user",
                 _ => "start one with `gateway run`, or say where it is with --admin or -c",
             };
-            Failure::Refused(format!("no gateway answers at {} ({error}): {remedy}", self.address))
+            let reason = error.to_string();
+            let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
+            Failure::Refused(format!("no gateway answers at {} ({reason}): {remedy}", self.address))
         })
     }
 
@@ -375,7 +377,10 @@ pub(crate) mod tests {
         let failure = client(address, None).call(Method::GET, "/v1/status").expect_err("nobody there");
 
         let sentence = failure.to_string();
-        assert!(sentence.starts_with(&format!("error: no gateway answers at {address} (")), "{sentence}");
+        assert!(
+            sentence.starts_with(&format!("error: no gateway answers at {address} (connection refused): ")),
+            "{sentence}"
+        );
         assert!(sentence.contains("`gateway run`") && !sentence.contains('\n'), "{sentence}");
         assert_eq!(failure.exit_code(), std::process::ExitCode::from(3));
     }
