@@ -170,6 +170,15 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// Print the JSON Schema of the configuration file
+///
+/// Editors complete and check the file by it: put `# yaml-language-server: $schema=PATH` into its first line.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  gateway schema > gateway.schema.json")]
+pub struct SchemaArgs {}
+
 /// Write a first gateway.yaml into this directory
 ///
 /// Small, annotated, and good as it stands. An existing file is never touched.
