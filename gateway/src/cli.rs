@@ -170,6 +170,15 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// Print the JSON Schema of the configuration file
+///
+/// Editors complete and check the file by it: put `# yaml-language-server: $schema=PATH` into its first line.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  gateway schema > gateway.schema.json")]
+pub struct SchemaArgs {}
+
 /// Write a first gateway.yaml into this directory
 ///
 /// Small, annotated, and good as it stands. An existing file is never touched.
@@ -223,13 +232,8 @@ pub struct CompletionsArgs {
 /// until SIGINT or SIGTERM.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Kinds:
-  api       JSON about the request it got, at /api and below
-  media     a picture, a text and a megabyte of bytes, at /media and below
-  frontend  a page that draws how its calls to /api are divided between releases
-
 Examples:
-  gateway demo-origin --all        those config/gateway.yaml names
+  gateway demo-origin --all    those config/gateway.yaml names
   gateway demo-origin --listen 127.0.0.1:8043 --release api-43")]
 pub struct DemoOriginArgs {
     /// Serve the four origins that config/gateway.yaml sends traffic to

@@ -100,6 +100,7 @@ pub fn ensure(directory: &Path, hosts: &[String], now: SystemTime) -> Result<Dev
         path: directory.to_owned(),
         source,
     })?;
+    let hosts = &normal(hosts);
     let mut files = DevCertificates {
         ca: directory.join("ca.pem"),
         ca_key: directory.join("ca.key"),
@@ -275,6 +276,13 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     sorted(extension.value.general_names.iter().filter_map(name).collect())
 }
 
+/// Addresses in their short form and names in lower case, as a certificate holds them.
+fn normal(hosts: &[String]) -> Vec<String> {
+    let one =
+        |host: &String| host.parse::<IpAddr>().map_or_else(|_| host.to_lowercase(), |ip| ip.to_string());
+    hosts.iter().map(one).collect()
+}
+
 fn sorted(mut names: Vec<String>) -> Vec<String> {
     names.sort();
     names.dedup();
@@ -359,7 +367,8 @@ mod tests {
         let first = ensure(directory.path(), &hosts(&["a.example", "::1"]), now).expect("made");
         let bytes = fs::read(&first.cert).expect("read");
 
-        let again = ensure(directory.path(), &hosts(&["::1", "a.example"]), now + 300 * DAY).expect("kept");
+        let again =
+            ensure(directory.path(), &hosts(&["0:0::1", "A.example"]), now + 300 * DAY).expect("kept");
 
         assert_eq!((again.authority, again.leaf), (Change::Kept, Change::Kept));
         assert_eq!(fs::read(&again.cert).expect("read"), bytes);

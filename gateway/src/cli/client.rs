@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use gateway_core::config::model::Secret;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -86,7 +87,7 @@ struct Admin {
 #[derive(Debug)]
 pub struct Client {
     address: AdminAddress,
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 /// What the gateway answered.
@@ -138,14 +139,23 @@ impl Client {
         path: &Path,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Self {
-        let filled = |text: String| expand(&text, &environment).filter(|text| !text.is_empty());
-        let listen = || file.listen.and_then(filled)?.parse().ok().map(|address| beside(path, address));
+        let referred = |reference: &str| match reference.split_once(':')? {
+            ("env", name) => environment(name),
+            ("file", secret) => {
+                std::fs::read_to_string(beside(path, secret)).ok().map(|text| text.trim_end().into())
+            }
+            _ => None,
+        };
+        let filled = |text: String| expand(&text, &referred).filter(|text| !text.is_empty());
+        let listen = || match file.listen.and_then(filled)?.parse().ok()? {
+            AdminAddress::Unix(socket) => Some(AdminAddress::Unix(beside(path, socket))),
+            tcp => Some(tcp),
+        };
         let default = || AdminAddress::Tcp(DEFAULT_ADMIN.to_owned());
+        let token = environment(TOKEN_VARIABLE).filter(|token| !token.is_empty());
         Self {
             address: named.or_else(listen).unwrap_or_else(default),
-            token: environment(TOKEN_VARIABLE)
-                .filter(|token| !token.is_empty())
-                .or_else(|| file.token.and_then(filled)),
+            token: token.or_else(|| file.token.and_then(filled)).map(Secret),
         }
     }
 
@@ -184,14 +194,16 @@ impl Client {
                 io::ErrorKind::PermissionDenied => "run this as the gateway's user",
                 _ => "start one with `gateway run`, or say where it is with --admin or -c",
             };
-            Failure::Refused(format!("no gateway answers at {} ({error}): {remedy}", self.address))
+            let reason = error.to_string();
+            let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
+            Failure::Refused(format!("no gateway answers at {} ({reason}): {remedy}", self.address))
         })
     }
 
     fn request(&self, method: Method, path: &str, host: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.0));
         }
         request.header(header::ACCEPT, "application/json").body(Empty::new())
     }
@@ -218,23 +230,21 @@ impl Client {
 }
 
 /// Relative paths of a file are relative to it.
-fn beside(file: &Path, address: AdminAddress) -> AdminAddress {
-    match (address, file.parent()) {
-        (AdminAddress::Unix(path), Some(directory)) => AdminAddress::Unix(directory.join(path)),
-        (address, _) => address,
-    }
+fn beside(file: &Path, path: impl AsRef<Path>) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
 }
 
-/// Fills in `${env:NAME}` and `${env:NAME:-default}`; `None` when one is not set, or of another kind.
-fn expand(text: &str, environment: &impl Fn(&str) -> Option<String>) -> Option<String> {
+/// Fills in `${env:NAME}`, `${file:PATH}` and, for what is unset or empty, `${env:NAME:-default}`; `None` when a
+/// reference stays without a value.
+fn expand(text: &str, referred: &impl Fn(&str) -> Option<String>) -> Option<String> {
     let Some((before, rest)) = text.split_once("${") else { return Some(text.to_owned()) };
     let (reference, after) = rest.split_once('}')?;
-    let (name, default) = match reference.strip_prefix("env:")?.split_once(":-") {
-        Some((name, default)) => (name, Some(default.to_owned())),
-        None => (reference.strip_prefix("env:")?, None),
+    let (reference, default) = match reference.split_once(":-") {
+        Some((reference, default)) => (reference, Some(default.to_owned())),
+        None => (reference, None),
     };
-    let value = environment(name).filter(|value| !value.is_empty()).or(default)?;
-    Some(format!("{before}{value}{}", expand(after, environment)?))
+    let value = referred(reference).filter(|value| !value.is_empty()).or(default)?;
+    Some(format!("{before}{value}{}", expand(after, referred)?))
 }
 
 #[cfg(test)]
@@ -268,7 +278,10 @@ pub(crate) mod tests {
     }
 
     fn client(address: SocketAddr, token: Option<&str>) -> Client {
-        Client { address: AdminAddress::Tcp(address.to_string()), token: token.map(Into::into) }
+        Client {
+            address: AdminAddress::Tcp(address.to_string()),
+            token: token.map(|token| Secret(token.into())),
+        }
     }
 
     fn located(
@@ -312,10 +325,22 @@ pub(crate) mod tests {
 
     #[test]
     fn the_token_comes_from_the_environment_then_from_the_file() {
-        assert_eq!(located(None, None, Some("file"), Some("variable")).token.as_deref(), Some("variable"));
-        assert_eq!(located(None, None, Some("file"), None).token.as_deref(), Some("file"));
-        assert_eq!(located(None, None, Some("${env:UNSET:-}"), None).token, None);
-        assert_eq!(located(None, None, Some("a${env:UNSET:-b}c"), None).token.as_deref(), Some("abc"));
+        let token = |file, variable| located(None, None, Some(file), variable).token.map(|token| token.0);
+        assert_eq!(token("file", Some("variable")).as_deref(), Some("variable"));
+        assert_eq!(token("file", None).as_deref(), Some("file"));
+        assert_eq!(token("${env:UNSET:-}", None), None);
+        assert_eq!(token("a${env:UNSET:-b}c", None).as_deref(), Some("abc"));
+        assert_eq!(token("${env:UNSET}", None), None);
+    }
+
+    #[test]
+    fn a_token_in_a_file_beside_the_configuration_is_read_and_never_shown() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("token"), "secret\n").expect("written");
+        let file = Admin { listen: None, token: Some("${file:token}".into()) };
+        let client = Client::from_parts(None, file, &directory.path().join("gateway.yaml"), |_| None);
+        assert_eq!(client.token.as_ref().map(|token| token.0.as_str()), Some("secret"));
+        assert!(!format!("{client:?}").contains("secret"));
     }
 
     #[test]
@@ -375,7 +400,10 @@ pub(crate) mod tests {
         let failure = client(address, None).call(Method::GET, "/v1/status").expect_err("nobody there");
 
         let sentence = failure.to_string();
-        assert!(sentence.starts_with(&format!("error: no gateway answers at {address} (")), "{sentence}");
+        assert!(
+            sentence.starts_with(&format!("error: no gateway answers at {address} (connection refused): ")),
+            "{sentence}"
+        );
         assert!(sentence.contains("`gateway run`") && !sentence.contains('\n'), "{sentence}");
         assert_eq!(failure.exit_code(), std::process::ExitCode::from(3));
     }

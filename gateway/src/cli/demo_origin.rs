@@ -41,11 +41,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What an origin serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// JSON about the request it got
+    /// JSON about the request it got, at /api and below
     Api,
-    /// A picture, a text and a megabyte of bytes
+    /// /media/picture.svg, /media/hello.txt and /media/megabyte.bin
     Media,
-    /// A page that draws how its calls to /api are divided
+    /// A page that draws how its calls to /api are divided between releases
     Frontend,
 }
 
