@@ -6,6 +6,8 @@
 pub mod client_ip;
 pub mod config;
 pub mod endpoint;
+pub mod h2_watch;
+pub mod hop_by_hop;
 pub mod name;
 pub mod outcome;
 pub mod proxy_protocol;
