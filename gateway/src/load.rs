@@ -3,6 +3,7 @@
 //! Start-up, `gateway check`, reload and tests all come through [`load`].
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use gateway_core::config::model::{self, At, Gateway};
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
-use gateway_core::config::{self, Disk};
+use gateway_core::config::{self, Process};
 use gateway_core::route::rule::HostPattern;
 use indexmap::IndexSet;
 use rustls::RootCertStore;
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub warnings: Report,
     /// Every file that was read; a change of any of them is a reason to load again.
     pub files: Vec<PathBuf>,
+    /// Of the contents of `files`; what is loaded from other contents has another.
+    pub(crate) fingerprint: u64,
     pub(crate) material: Material,
 }
 
@@ -51,18 +54,18 @@ pub(crate) struct Material {
 /// A [`Report`] of everything that keeps it from being served.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = std::fs::read(path).map_err(|error| {
         let problem = Problem::error(Code::File, format!("cannot read {name}: {error}"))
             .help("name another file with -c, or write a first one with `gateway init`");
         Report::new(&name, "", vec![problem])
     })?;
-    load_text(&name, &text, path)
+    load_bytes(&name, &text, path)
 }
 
-fn load_text(name: &str, text: &str, path: &Path) -> Result<Loaded, Report> {
+fn load_bytes(name: &str, text: &[u8], path: &Path) -> Result<Loaded, Report> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = std::path::absolute(directory.unwrap_or(Path::new("."))).unwrap_or_default();
-    let loaded = config::load(name, text, &directory, &Disk)?;
+    let loaded = config::load(name, text, &directory, &Process)?;
     let mut opener = Opener { problems: Vec::new(), material: Material::default(), files: IndexSet::new() };
     opener.files.insert(path.to_owned());
     opener.files.extend(loaded.files);
@@ -73,13 +76,26 @@ fn load_text(name: &str, text: &str, path: &Path) -> Result<Loaded, Report> {
         return Err(warnings);
     }
     warnings.extend(uncovered_hosts(&loaded.gateway, &opener.material));
+    let files: Vec<PathBuf> = opener.files.into_iter().collect();
+    // A file that changed while it was loaded must look changed to whoever watches it.
+    let intact = std::fs::read(path).is_ok_and(|now| now == text);
     Ok(Loaded {
         gateway: loaded.gateway,
         shown: loaded.shown,
         warnings,
-        files: opener.files.into_iter().collect(),
+        fingerprint: if intact { fingerprint(&files) } else { 0 },
+        files,
         material: opener.material,
     })
+}
+
+/// What files say, in a number. An unreadable file counts as different from any text.
+pub(crate) fn fingerprint(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 impl Material {

@@ -3,7 +3,6 @@
 //! Directories are watched, not files: editors and Kubernetes put a new file in the place of the old one.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -99,26 +98,24 @@ async fn follow_files(
     mut changes: UnboundedReceiver<notify::Result<Event>>,
 ) {
     let mut watched = HashSet::new();
+    // What was refused is not tried again until it changes.
+    let mut refused = None;
     loop {
         let snapshot = runtime.snapshot();
         watch_directories(&mut watcher, &mut watched, &snapshot.files);
-        let served = fingerprint(&snapshot.files);
+        let now = load::fingerprint(&snapshot.files);
+        if now != snapshot.fingerprint && refused != Some(now) {
+            refused = reload(&runtime).await.is_err().then_some(now);
+            continue;
+        }
         drop(snapshot);
-        loop {
-            tokio::select! {
-                event = changes.recv() => match event {
-                    Some(event) if concerns_files(&event) => {}
-                    Some(_) => continue,
-                    None => return,
-                },
-                () = runtime.published() => break,
-            }
-            settle(&mut changes).await;
-            if fingerprint(&runtime.snapshot().files) != served {
-                // The outcome is logged and counted.
-                let _ = reload(&runtime).await;
-                break;
-            }
+        tokio::select! {
+            event = changes.recv() => match event {
+                Some(event) if concerns_files(&event) => settle(&mut changes).await,
+                Some(_) => {}
+                None => return,
+            },
+            () = runtime.published() => {}
         }
     }
 }
@@ -143,13 +140,4 @@ fn watch_directories(watcher: &mut RecommendedWatcher, watched: &mut HashSet<Pat
             Err(error) => tracing::error!(%error, directory = %directory.display(), "cannot watch a directory"),
         }
     }
-}
-
-/// What the files say now; an unreadable one counts as different from any text.
-fn fingerprint(files: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        std::fs::read(file).ok().hash(&mut hasher);
-    }
-    hasher.finish()
 }

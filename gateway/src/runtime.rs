@@ -9,6 +9,8 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use gateway_core::config::changes::{self, Changes};
+use gateway_core::config::model::Gateway;
+use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
 use tokio::sync::{Mutex, Notify};
 
@@ -16,7 +18,7 @@ use crate::load::Loaded;
 use crate::listener::tls::Tickets;
 use crate::server::StartError;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::Materials;
 use crate::upstream::registry::Registry;
@@ -46,7 +48,8 @@ impl Runtime {
     /// When the access log cannot be opened or TLS cannot be set up.
     pub(crate) async fn new(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, StartError> {
         let metrics = Metrics::new(SystemTime::now());
-        let access_log = AccessLog::start(target(&loaded), metrics.access_log_dropped());
+        let access_log = AccessLog::start(loaded.gateway.access_log.clone(), metrics.access_log_dropped())
+            .map_err(|error| StartError::System { what: "cannot open the access log", error })?;
         let (names, tickets, registry) = (Names::default(), Tickets::default(), Registry::default());
         names.learn(&loaded.gateway).await;
         let materials = Materials { metrics: &metrics, registry: &registry, names: &names };
@@ -84,7 +87,7 @@ impl Runtime {
             return Err(changes.refusal(&loaded.warnings));
         }
         self.names.learn(&loaded.gateway).await;
-        self.access_log.retarget(target(&loaded));
+        self.retarget_log(&before.model, &loaded)?;
         let revision = before.revision + 1;
         let materials = self.materials();
         let next = Snapshot::compile(revision, loaded, &materials, &self.tickets)?;
@@ -92,6 +95,18 @@ impl Runtime {
         self.registry.sweep();
         self.published.notify_waiters();
         Ok((revision, changes))
+    }
+
+    fn retarget_log(&self, before: &Gateway, loaded: &Loaded) -> Result<(), Report> {
+        let target = &loaded.gateway.access_log;
+        if *target == before.access_log {
+            return Ok(());
+        }
+        self.access_log.switch(target.clone()).map_err(|error| {
+            let mut report = loaded.warnings.clone();
+            report.push(Problem::error(Code::File, format!("cannot open the access log: {error}")));
+            report
+        })
     }
 
     /// Returns when the next configuration has been published.
@@ -143,8 +158,4 @@ impl Runtime {
         }
         tracing::info!(config = %self.path.display(), "ready");
     }
-}
-
-fn target(loaded: &Loaded) -> crate::telemetry::access_log::Target {
-    crate::telemetry::access_log::Target::from(loaded.gateway.access_log.as_ref())
 }

@@ -31,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) warnings: Report,
     /// Files whose change is a reason to load again.
     pub(crate) files: Vec<std::path::PathBuf>,
+    /// Of their contents.
+    pub(crate) fingerprint: u64,
     pub(crate) listeners: HashMap<ListenerName, Arc<Listener>>,
     pub(crate) certificates: Vec<ServedCertificate>,
     pub(crate) services: IndexMap<ServiceName, Arc<Service>>,
@@ -110,6 +112,7 @@ impl Snapshot {
             shown: loaded.shown,
             warnings: loaded.warnings,
             files: loaded.files,
+            fingerprint: loaded.fingerprint,
         })
     }
 }

@@ -24,9 +24,8 @@ use self::budget::Budget;
 use self::peer::{PeerTemplate, Target};
 use self::registry::Registry;
 use self::resolve::Names;
-use crate::telemetry::Metrics;
 use crate::telemetry::instruments::{CounterBy, Gauge};
-use crate::telemetry::metrics::ReleaseMetrics;
+use crate::telemetry::metrics::{Metrics, ReleaseMetrics};
 
 /// How long a tunnel (WebSocket) may be silent.
 pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
@@ -71,7 +70,7 @@ pub(crate) struct Members {
 /// One address of a release.
 pub(crate) struct Endpoint {
     /// As shown in metrics, logs and `/v1/services`.
-    pub(crate) label: Box<str>,
+    pub(crate) label: Arc<str>,
     pub(crate) peer: HttpPeer,
     pub(crate) state: Arc<EndpointState>,
     _up: Arc<Gauge>,

@@ -125,7 +125,7 @@ async fn handshake(
 
 /// Reads exactly the PROXY header, so that what follows it stays in the socket.
 async fn read_proxy_header(socket: &mut L4Stream) -> io::Result<Option<SocketAddr>> {
-    let malformed = |error: proxy_protocol::Malformed| io::Error::new(io::ErrorKind::InvalidData, error);
+    let malformed = |error: proxy_protocol::Malformed| io::Error::other(error);
     let mut header = Vec::with_capacity(128);
     loop {
         match proxy_protocol::parse(&header).map_err(malformed)? {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gateway_core::h2_watch::H2Watch;
+use gateway_core::h2_watch::{State, Watch};
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -40,7 +40,7 @@ pub(crate) struct EdgeStream {
     connection: Arc<Connection>,
     digest: Arc<ProxyDigest>,
     header: HeaderWatch,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
     refusal: Option<Outgoing>,
 }
 
@@ -50,7 +50,14 @@ enum HeaderWatch {
     /// HTTP/1: bytes of the header that have come in so far; the request path says when it is complete.
     Http1 { bytes: u64 },
     /// HTTP/2: the frames are walked.
-    Http2(H2Watch),
+    Http2(Watch),
+}
+
+/// The end of the time a header may take.
+#[derive(Debug)]
+struct Deadline {
+    header: u64,
+    end: Pin<Box<Sleep>>,
 }
 
 /// An answer of ours that takes the place of what Pingora writes.
@@ -64,7 +71,7 @@ impl EdgeStream {
     /// Takes a transport whose handshake is done.
     pub(crate) fn new(transport: Transport, connection: Arc<Connection>) -> io::Result<Self> {
         let header = match transport.alpn() {
-            Some(ALPN::H2) => HeaderWatch::Http2(H2Watch::new()),
+            Some(ALPN::H2) => HeaderWatch::Http2(Watch::default()),
             _ => HeaderWatch::Http1 { bytes: 0 },
         };
         // Pingora hands this one field of a stream through to every session, whatever the protocol.
@@ -80,11 +87,15 @@ impl EdgeStream {
         })
     }
 
-    /// Whether the header deadline runs.
-    fn header_is_due(&self) -> bool {
+    /// The header that is due, by a number that tells it from others of this connection; nothing while none is.
+    fn header_due(&self) -> Option<u64> {
         match &self.header {
-            HeaderWatch::Http1 { .. } => self.connection.phase() == Phase::Header,
-            HeaderWatch::Http2(watch) => watch.header_is_due(),
+            HeaderWatch::Http1 { .. } => (self.connection.phase() == Phase::Header).then_some(0),
+            HeaderWatch::Http2(watch) => match watch.state() {
+                State::Preface => Some(0),
+                State::InHeaderBlock { block } => Some(block),
+                State::Idle | State::InFrame => None,
+            },
         }
     }
 
@@ -115,9 +126,14 @@ impl EdgeStream {
         io::ErrorKind::TimedOut.into()
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The timer of `header`; it is only made once there is something to wait for.
+    fn poll_deadline(&mut self, header: u64, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.connection.listener.limits.header;
-        self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx)
+        let deadline = match &mut self.deadline {
+            Some(deadline) if deadline.header == header => deadline,
+            other => other.insert(Deadline { header, end: Box::pin(tokio::time::sleep(limit)) }),
+        };
+        deadline.end.as_mut().poll(cx)
     }
 
     /// Whether Pingora is answering a request that none of its hooks saw.
@@ -146,26 +162,26 @@ impl AsyncRead for EdgeStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let due = this.header_is_due();
-        if !due {
+        let due = this.header_due();
+        if due.is_none() {
             this.deadline = None;
         }
         if let HeaderWatch::Http1 { bytes } = this.header
-            && due
+            && due.is_some()
             && bytes > this.connection.listener.limits.header_size.0
         {
             return Poll::Ready(Err(this.refuse(cx, Refusal::HeaderTooLarge)));
         }
         let before = buf.filled().len();
-        match Pin::new(&mut this.transport).poll_read(cx, buf) {
-            Poll::Ready(result) => {
-                this.observe(&buf.filled()[before..]);
-                Poll::Ready(result)
-            }
-            Poll::Pending if due && this.poll_deadline(cx).is_ready() => {
+        if let Poll::Ready(result) = Pin::new(&mut this.transport).poll_read(cx, buf) {
+            this.observe(&buf.filled()[before..]);
+            return Poll::Ready(result);
+        }
+        match due {
+            Some(header) if this.poll_deadline(header, cx).is_ready() => {
                 Poll::Ready(Err(this.refuse(cx, Refusal::HeaderTimeout)))
             }
-            Poll::Pending => Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use gateway_core::hop_by_hop::HopByHop;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
@@ -161,6 +162,15 @@ pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
         let _ = response.append_header(header::SET_COOKIE, cookie);
     }
     stamp(response, ctx);
+}
+
+/// Takes away what was for the hop to the origin alone (RFC 9110 §7.6.1).
+fn remove_hop_by_hop(response: &mut ResponseHeader) {
+    let fields = HopByHop::of(&response.headers, false);
+    // Pingora reads the framing from Transfer-Encoding after this and writes its own.
+    for name in fields.names().filter(|name| **name != header::TRANSFER_ENCODING) {
+        response.remove_header(name);
+    }
 }
 
 /// Puts the request id on an answer.
