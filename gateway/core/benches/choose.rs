@@ -38,9 +38,22 @@ fn release_by_ticket(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| split.pick(None, black_box(0x1234_5678_9abc_def0)));
 }
 
-#[divan::bench(args = [1, 3, 16], consts = [0, 1, 2])]
-fn endpoint<const CHOICE: usize>(bencher: Bencher<'_, '_>, endpoints: usize) {
-    let choice = [Choice::LeastRequests, Choice::RoundRobin, Choice::Hash][CHOICE];
+#[divan::bench(args = [1, 3, 16])]
+fn endpoint_least_requests(bencher: Bencher<'_, '_>, endpoints: usize) {
+    endpoint(bencher, Choice::LeastRequests, endpoints);
+}
+
+#[divan::bench(args = [1, 3, 16])]
+fn endpoint_round_robin(bencher: Bencher<'_, '_>, endpoints: usize) {
+    endpoint(bencher, Choice::RoundRobin, endpoints);
+}
+
+#[divan::bench(args = [1, 3, 16])]
+fn endpoint_hash(bencher: Bencher<'_, '_>, endpoints: usize) {
+    endpoint(bencher, Choice::Hash, endpoints);
+}
+
+fn endpoint(bencher: Bencher<'_, '_>, choice: Choice, endpoints: usize) {
     let addresses: Vec<_> = (0..endpoints).map(|number| format!("10.0.0.{number}:8000")).collect();
     let pool = Pool::new(choice, addresses.iter().map(|address| (address.as_str(), Arc::default())));
     bencher.bench_local(|| {

@@ -35,7 +35,7 @@ pub enum State {
 ///
 /// It judges nothing: what is not HTTP/2 is for the library to refuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
+pub struct H2Watch {
     at: At,
     /// Frames begun.
     frames: u64,
@@ -60,13 +60,18 @@ enum At {
 
 const BETWEEN: At = At::Header { bytes: [0; FRAME_HEADER_BYTES], filled: 0 };
 
-impl Default for Watch {
+impl Default for H2Watch {
     fn default() -> Self {
-        Self { at: At::Preface(0), frames: 0, block: None, settings_seen: false, last_stream: 0, streams: 0 }
+        Self::new()
     }
 }
 
-impl Watch {
+impl H2Watch {
+    /// Before the first byte after TLS.
+    pub fn new() -> Self {
+        Self { at: At::Preface(0), frames: 0, block: None, settings_seen: false, last_stream: 0, streams: 0 }
+    }
+
     /// Takes the next bytes, in pieces of any size.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -88,6 +93,12 @@ impl Watch {
             (At::Header { filled: 1..=TYPE_AT, .. }, None) => State::InHeaderBlock { block: self.frames },
             _ => State::InFrame,
         }
+    }
+
+    /// Whether the client owes the rest of a preface or header block, so that a deadline runs. It begins anew whenever
+    /// [`state`](Self::state) changes: one read may end a block and begin the next.
+    pub fn header_is_due(&self) -> bool {
+        matches!(self.state(), State::Preface | State::InHeaderBlock { .. })
     }
 
     /// How many streams the client has opened.
@@ -171,14 +182,14 @@ mod tests {
     }
 
     /// Past the preface.
-    fn begun() -> Watch {
-        let mut watch = Watch::default();
+    fn begun() -> H2Watch {
+        let mut watch = H2Watch::new();
         watch.feed(PREFACE);
         watch.feed(&frame(SETTINGS, 0, 0, 6));
         watch
     }
 
-    fn states(watch: &mut Watch, bytes: &[u8]) -> Vec<State> {
+    fn states(watch: &mut H2Watch, bytes: &[u8]) -> Vec<State> {
         let mut states: Vec<_> = bytes
             .iter()
             .map(|byte| {
@@ -192,19 +203,20 @@ mod tests {
 
     #[test]
     fn the_preface_lasts_to_the_end_of_the_first_settings() {
-        let mut watch = Watch::default();
+        let mut watch = H2Watch::new();
         let start = [&PREFACE[..], &frame(SETTINGS, 0, 0, 6)].concat();
         let (last, before) = start.split_last().expect("bytes");
         assert_eq!(states(&mut watch, before), [State::Preface]);
+        assert!(watch.header_is_due());
         assert_eq!(states(&mut watch, &[*last]), [State::Idle]);
     }
 
     #[test]
     fn what_is_not_http2_never_gets_past_the_preface() {
-        let mut watch = Watch::default();
+        let mut watch = H2Watch::new();
         let bytes = [&b"PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, 0)].concat();
         assert_eq!(states(&mut watch, &bytes), [State::Preface]);
-        let mut watch = Watch::default();
+        let mut watch = H2Watch::new();
         watch.feed(PREFACE);
         assert_eq!(states(&mut watch, &frame(HEADERS, END_HEADERS, 1, 5)), [State::Preface]);
     }
@@ -215,7 +227,9 @@ mod tests {
         let bytes = frame(HEADERS, END_HEADERS, 1, 20);
         let (last, before) = bytes.split_last().expect("bytes");
         assert_eq!(states(&mut watch, before), [State::InHeaderBlock { block: 2 }]);
+        assert!(watch.header_is_due());
         assert_eq!(states(&mut watch, &[*last]), [State::Idle]);
+        assert!(!watch.header_is_due());
     }
 
     #[test]
@@ -282,7 +296,7 @@ mod tests {
             let start = if start { [&PREFACE[..], &frame(SETTINGS, 0, 0, 0)].concat() } else { Vec::new() };
             let mut bytes: Vec<_> = start.into_iter().chain(frames).collect();
             bytes.truncate(bytes.len() - cut % (bytes.len() + 1));
-            let (mut whole, mut pieces) = (Watch::default(), Watch::default());
+            let (mut whole, mut pieces) = (H2Watch::new(), H2Watch::new());
             whole.feed(&bytes);
             let mut rest = &bytes[..];
             for size in sizes.iter().cycle() {
@@ -298,7 +312,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            let mut watch = Watch::default();
+            let mut watch = H2Watch::new();
             watch.feed(PREFACE);
             watch.feed(&bytes);
             prop_assert!(watch.streams() <= bytes.len() as u64);

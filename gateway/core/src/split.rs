@@ -20,6 +20,9 @@ pub enum InvalidSplit {
         /// How many.
         count: usize,
     },
+    /// Stable is none of them.
+    #[error("stable is not one of the releases")]
+    NoStable,
 }
 
 /// The shares of a service's releases, made once for many requests.
@@ -126,17 +129,17 @@ impl Reason {
 impl Split {
     /// Shares of `service`'s releases, relative to their sum; `stable` is an index into `parts`.
     ///
-    /// # Errors
-    /// [`InvalidSplit`] if nobody has a share, or there are too many.
+    /// `parts` are the releases that take part, a canary at zero included, and no others: each has a say in the hash,
+    /// and the first that is not stable is the canary.
     ///
-    /// # Panics
-    /// If `stable` is out of bounds.
+    /// # Errors
+    /// [`InvalidSplit`] if nobody has a share, there are too many, or `stable` is out of bounds.
     pub fn new(
         service: &ServiceName,
         parts: &[(ReleaseName, u32)],
         stable: usize,
     ) -> Result<Self, InvalidSplit> {
-        assert!(stable < parts.len(), "stable is one of the releases");
+        let Some((_, stable_share)) = parts.get(stable) else { return Err(InvalidSplit::NoStable) };
         if parts.len() > MAX_RELEASES {
             return Err(InvalidSplit::TooMany { count: parts.len() });
         }
@@ -149,7 +152,7 @@ impl Split {
                 split.salt.push(b'/');
             }
         }
-        split.total += u64::from(parts[stable].1);
+        split.total += u64::from(*stable_share);
         split.salt.push(0);
         split.salt.extend_from_slice(service.as_str().as_bytes());
         split.salt.push(0);
@@ -361,6 +364,16 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_without_weight_can_be_asked_for() {
+        let wish = Standing { wish: Some(Wish::Always), ..Standing::default() };
+        assert_eq!(canary(0.0).assign(wish, Some(b"key"), 0).release, 1);
+        assert_eq!(
+            [Wish::parse(b"always"), Wish::parse(b"never"), Wish::parse(b"Always")],
+            [Some(Wish::Always), Some(Wish::Never), None]
+        );
+    }
+
+    #[test]
     fn stable_alone_takes_over_from_a_release_that_is_rolled_back() {
         let split = parts(&[50, 30, 20]);
         let standing = Standing { rolled_back: 0b010, ..Standing::default() };
@@ -380,6 +393,7 @@ mod tests {
         assert_eq!(none, Err(InvalidSplit::AllZero));
         let many: Vec<_> = (0..65).map(|number| (release(&format!("r{number}")), 1)).collect();
         assert_eq!(Split::new(&service("api"), &many, 0), Err(InvalidSplit::TooMany { count: 65 }));
+        assert_eq!(Split::new(&service("api"), &many[..2], 2), Err(InvalidSplit::NoStable));
     }
 
     proptest! {
