@@ -21,6 +21,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 
 use client::AdminAddress;
 
+use crate::server;
+
 /// The configuration file a command takes when none is named.
 pub const DEFAULT_CONFIG: &str = "gateway.yaml";
 
@@ -45,6 +47,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(RunArgs),
     Reload(ReloadArgs),
     Status(StatusArgs),
     Init(InitArgs),
@@ -285,6 +288,9 @@ pub enum Failure {
     /// The running gateway refused or does not answer, in a sentence; 3.
     #[error("error: {0}")]
     Refused(String),
+    /// A second signal ended the gateway before its requests were; 130.
+    #[error("ended at once: requests in flight were cut")]
+    Cut,
     /// The answer could not be written; 1, and 0 when its reader had seen enough.
     #[error("error: cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -301,6 +307,7 @@ impl Failure {
             _ if self.is_closed_pipe() => ExitCode::SUCCESS,
             Self::Report(_) | Self::Failed(_) | Self::Output(_) => ExitCode::from(1),
             Self::Refused(_) => ExitCode::from(3),
+            Self::Cut => ExitCode::from(130),
         }
     }
 }
@@ -322,12 +329,23 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
+        Command::Run(args) => serve(&args),
         Command::Reload(args) => reload::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Init(InitArgs {}) => init::run(&PathBuf::from(DEFAULT_CONFIG), out),
         Command::Cert(CertCommand::Dev(args)) => cert::run(&args, out),
         Command::Completions(args) => completions(args.shell, out),
         Command::DemoOrigin(args) => demo_origin::run(&args, out),
+    }
+}
+
+fn serve(args: &RunArgs) -> Result<(), Failure> {
+    crate::telemetry::process_log::init();
+    match crate::server::run(&args.config.path) {
+        Ok(server::Ended::Drained) => Ok(()),
+        Ok(server::Ended::Cut) => Err(Failure::Cut),
+        Err(server::StartError::Configuration(report)) => Err(Failure::Report(report.to_string())),
+        Err(error) => Err(Failure::Failed(error.to_string())),
     }
 }
 

@@ -236,9 +236,12 @@ fn uncovered_hosts(gateway: &Gateway, material: &Material) -> Vec<Problem> {
             .filter(|host| !certificates.iter().any(|certificate| certificate.covers(host)))
             .collect();
         if let (false, Some(first)) = (missing.is_empty(), tls.certificates.first()) {
-            let message =
-                format!("no certificate of listener `{name}` covers {}: clients will refuse it", missing.join(", "));
-            let problem = Problem::warning(Code::CertificateHost, message).at(first.cert.span, "served instead");
+            let message = format!(
+                "no certificate of listener `{name}` covers {}: clients will refuse it",
+                missing.join(", ")
+            );
+            let problem =
+                Problem::warning(Code::CertificateHost, message).at(first.cert.span, "served instead");
             problems.push(problem.help("add a certificate for the host, or take it out of the routes"));
         }
     }

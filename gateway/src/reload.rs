@@ -137,7 +137,9 @@ fn watch_directories(watcher: &mut RecommendedWatcher, watched: &mut HashSet<Pat
         }
         match watcher.watch(directory, RecursiveMode::NonRecursive) {
             Ok(()) => drop(watched.insert(directory.to_owned())),
-            Err(error) => tracing::error!(%error, directory = %directory.display(), "cannot watch a directory"),
+            Err(error) => {
+                tracing::error!(%error, directory = %directory.display(), "cannot watch a directory")
+            }
         }
     }
 }

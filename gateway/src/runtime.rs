@@ -14,12 +14,12 @@ use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
 use tokio::sync::{Mutex, Notify};
 
-use crate::load::Loaded;
 use crate::listener::tls::Tickets;
+use crate::load::Loaded;
 use crate::server::StartError;
 use crate::snapshot::Snapshot;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::Materials;
 use crate::upstream::registry::Registry;
 use crate::upstream::resolve::Names;

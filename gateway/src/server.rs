@@ -4,22 +4,20 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::config::model::{Gateway, Socket as AdminSocket};
 use gateway_core::name::ListenerName;
 use parking_lot::Mutex;
+use pingora::apps::HttpServerOptions;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
-use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
-use pingora::apps::HttpServerOptions;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -39,6 +37,9 @@ const BACKLOG: i32 = 4096;
 /// How long after SIGTERM the listeners still accept, so that clients with open connections hear `Connection: close`
 /// and a balancer in front sees `/readyz` turn before anything is refused.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long the end of the process waits for the access log's disk.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Idle origin connections kept over all origins.
 const UPSTREAM_POOL: usize = 4096;
@@ -74,6 +75,15 @@ pub enum StartError {
     },
 }
 
+/// How a process came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// After one signal: every request was finished, or the drain time was over.
+    Drained,
+    /// By a second signal, at once.
+    Cut,
+}
+
 /// The sockets of a process, all bound before anything else starts.
 struct Sockets {
     listeners: Vec<(ListenerName, SocketAddr, TcpListener)>,
@@ -84,7 +94,7 @@ struct Sockets {
 ///
 /// # Errors
 /// [`StartError`] when it cannot begin; nothing was served then.
-pub fn run(path: &Path) -> Result<ExitCode, StartError> {
+pub fn run(path: &Path) -> Result<Ended, StartError> {
     let loaded = load::load(path)?;
     if !loaded.warnings.is_empty() {
         eprint!("{}", loaded.warnings);
@@ -117,7 +127,8 @@ impl Sockets {
         let mut listeners = Vec::new();
         for (name, listener) in &gateway.listeners {
             let address = listener.address.value;
-            let socket = bind(address).map_err(|error| refused(format!("listener `{name}`"), &address, &error))?;
+            let socket =
+                bind(address).map_err(|error| refused(format!("listener `{name}`"), &address, &error))?;
             listeners.push((name.clone(), address, socket));
         }
         let admin = match &gateway.admin.listen {
@@ -145,7 +156,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn refused(who: String, address: &dyn std::fmt::Display, error: &io::Error) -> StartError {
     let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => "the address is in use; stop what holds it, or change it in the file".into(),
+        io::ErrorKind::AddrInUse => {
+            "the address is in use; stop what holds it, or change it in the file".into()
+        }
         io::ErrorKind::PermissionDenied => {
             "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
         }
@@ -159,16 +172,17 @@ async fn serve(
     loaded: Loaded,
     sockets: Sockets,
     edge: tokio::runtime::Handle,
-) -> Result<ExitCode, StartError> {
+) -> Result<Ended, StartError> {
     let system = |error| StartError::System { what: "cannot install signal handlers", error };
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
-    let runtime = Runtime::new(path, loaded)?;
+    let runtime = Runtime::new(path, loaded).await?;
     let (stop, stopped) = watch::channel(false);
     let proxy = Arc::new(proxy(&runtime));
     let slots = Arc::new(Slots::default());
     for (name, address, socket) in sockets.listeners {
-        let app = Edge { name: name.clone(), runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
+        let app =
+            Edge { name: name.clone(), runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
         edge.spawn(listen(name, address, socket, app, stopped.clone()));
     }
     tokio::spawn(admin::serve(sockets.admin, runtime.clone()));
@@ -180,15 +194,10 @@ async fn serve(
         _ = interrupt.recv() => {}
     }
     tokio::select! {
-        () = drain(&runtime, &stop) => Ok(ExitCode::SUCCESS),
-        _ = terminate.recv() => Ok(ended_at_once()),
-        _ = interrupt.recv() => Ok(ended_at_once()),
+        () = drain(&runtime, &stop) => Ok(Ended::Drained),
+        _ = terminate.recv() => Ok(Ended::Cut),
+        _ = interrupt.recv() => Ok(Ended::Cut),
     }
-}
-
-fn ended_at_once() -> ExitCode {
-    tracing::warn!("second signal: ending at once, requests in flight are cut");
-    ExitCode::from(130)
 }
 
 /// Closes listeners, lets requests finish, and returns when the last connection is gone or the drain time is over.
@@ -206,7 +215,9 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
     if emptied.await.is_err() {
         tracing::warn!(connections = runtime.open_connections(), "drain time is over: the rest is cut");
     }
-    runtime.access_log.flush();
+    if !runtime.access_log.flush(LOG_PATIENCE) {
+        tracing::warn!("the access log could not be written to its end");
+    }
     tracing::info!("stopped");
 }
 

@@ -97,7 +97,8 @@ impl Service {
             .enumerate()
             .filter_map(|(index, release)| {
                 let definition = service.releases.get(release)?;
-                let built = Release::new(name, release, index, definition, service.balance, &template, materials);
+                let built =
+                    Release::new(name, release, index, definition, service.balance, &template, materials);
                 built.metrics.set_weight(share(release, service));
                 Some(Arc::new(built))
             })
@@ -127,20 +128,34 @@ impl Service {
     }
 
     /// The release a request belongs to, and why; `ticket` is drawn for requests without a key.
-    pub(crate) fn assign(&self, key: Option<&str>, ticket: u64, wish: Option<Wish>) -> (&Arc<Release>, Assignment) {
+    pub(crate) fn assign(
+        &self,
+        key: Option<&str>,
+        ticket: u64,
+        wish: Option<Wish>,
+    ) -> (&Arc<Release>, Assignment) {
         let standing = Standing { wish, ..Standing::default() };
         let assignment = self.split.assign(standing, key.map(str::as_bytes), ticket);
         (&self.releases[assignment.release], assignment)
     }
 }
 
-/// The releases in the order of the split, stable first, and the split itself.
+/// The releases, those that take part in the split first and stable before all, and the split.
+///
+/// Releases that are only declared stay out of the hash: taking one away must move nobody.
 fn divide(name: &ServiceName, service: &model::Service) -> (Vec<ReleaseName>, Split) {
-    let mut order = vec![service.stable.clone()];
-    order.extend(service.releases.keys().filter(|release| **release != service.stable).cloned());
+    let takes_part = |release: &ReleaseName| match &service.traffic {
+        Traffic::Stable => false,
+        Traffic::Canary { canary, .. } => canary == release,
+        Traffic::Split(shares) => shares.iter().any(|(name, _)| name == release),
+    };
+    let others = service.releases.keys().filter(|release| **release != service.stable);
+    let (mut order, idle): (Vec<_>, Vec<_>) = others.cloned().partition(takes_part);
+    order.insert(0, service.stable.clone());
     let parts: Vec<(ReleaseName, u32)> =
         order.iter().map(|release| (release.clone(), share(release, service).ppm())).collect();
     let split = Split::new(name, &parts, 0).expect("the model's shares are not all zero and few");
+    order.extend(idle);
     (order, split)
 }
 

@@ -64,7 +64,8 @@ impl Edge {
             listener.metrics.handshakes.count(Handshake::Ok);
         }
         let (transport, tls) = self.settle(&listener, secured)?;
-        let connection = Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
+        let connection =
+            Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
         EdgeStream::new(transport, connection).ok()
     }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gateway_core::h2_watch::{State, Watch};
+use gateway_core::h2_watch::{H2Watch, State};
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -50,7 +50,7 @@ enum HeaderWatch {
     /// HTTP/1: bytes of the header that have come in so far; the request path says when it is complete.
     Http1 { bytes: u64 },
     /// HTTP/2: the frames are walked.
-    Http2(Watch),
+    Http2(H2Watch),
 }
 
 /// The end of the time a header may take.
@@ -71,20 +71,13 @@ impl EdgeStream {
     /// Takes a transport whose handshake is done.
     pub(crate) fn new(transport: Transport, connection: Arc<Connection>) -> io::Result<Self> {
         let header = match transport.alpn() {
-            Some(ALPN::H2) => HeaderWatch::Http2(Watch::default()),
+            Some(ALPN::H2) => HeaderWatch::Http2(H2Watch::new()),
             _ => HeaderWatch::Http1 { bytes: 0 },
         };
         // Pingora hands this one field of a stream through to every session, whatever the protocol.
         let carrier = ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
         let digest = ProxyDigest::new(Box::new(carrier), Some(Box::new(connection.clone())));
-        Ok(Self {
-            transport,
-            connection,
-            digest: Arc::new(digest),
-            header,
-            deadline: None,
-            refusal: None,
-        })
+        Ok(Self { transport, connection, digest: Arc::new(digest), header, deadline: None, refusal: None })
     }
 
     /// The header that is due, by a number that tells it from others of this connection; nothing while none is.
@@ -119,7 +112,9 @@ impl EdgeStream {
     fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) -> io::Error {
         self.connection.listener.metrics.bad_requests.count(refusal.reason());
         if let HeaderWatch::Http1 { bytes: 1.. } = self.header {
-            let answer = self.refusal.get_or_insert_with(|| Outgoing::new(refusal.to_http1(&self.connection.request_id_header)));
+            let answer = self
+                .refusal
+                .get_or_insert_with(|| Outgoing::new(refusal.to_http1(&self.connection.request_id_header)));
             // Best effort: a client that does not read either is simply closed.
             let _ = answer.poll_send(&mut self.transport, cx);
         }

@@ -13,8 +13,10 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -51,10 +53,18 @@ impl TlsFileError {
     /// What to do about it.
     pub(crate) fn help(&self) -> &'static str {
         match self {
-            Self::Unreadable { .. } => "relative paths begin at the configuration file; the gateway's user must be able to read it",
-            Self::NoCertificate { .. } | Self::BadCertificate { .. } => "it must hold `-----BEGIN CERTIFICATE-----` blocks, leaf first",
-            Self::NoKey { .. } | Self::BadKey { .. } => "it must hold one unencrypted PKCS #8, PKCS #1 or SEC1 key in PEM",
-            Self::KeyMismatch { .. } => "issue both together, or name the key that was used for the certificate request",
+            Self::Unreadable { .. } => {
+                "relative paths begin at the configuration file; the gateway's user must be able to read it"
+            }
+            Self::NoCertificate { .. } | Self::BadCertificate { .. } => {
+                "it must hold `-----BEGIN CERTIFICATE-----` blocks, leaf first"
+            }
+            Self::NoKey { .. } | Self::BadKey { .. } => {
+                "it must hold one unencrypted PKCS #8, PKCS #1 or SEC1 key in PEM"
+            }
+            Self::KeyMismatch { .. } => {
+                "issue both together, or name the key that was used for the certificate request"
+            }
         }
     }
 }
@@ -84,10 +94,8 @@ impl Certificate {
     /// [`TlsFileError`] names the file that is at fault.
     pub(crate) fn open(cert: &Path, key: &Path) -> Result<Self, TlsFileError> {
         let chain = read_chain(cert)?;
-        let facts = Facts::of(&chain[0]).map_err(|reason| TlsFileError::BadCertificate {
-            path: cert.into(),
-            reason,
-        })?;
+        let facts = Facts::of(&chain[0])
+            .map_err(|reason| TlsFileError::BadCertificate { path: cert.into(), reason })?;
         let der = PrivateKeyDer::from_pem_slice(&read(key)?)
             .map_err(|error| TlsFileError::NoKey { path: key.into(), reason: error.to_string() })?;
         let signer = provider()
@@ -117,9 +125,10 @@ impl Certificate {
         if self.names.iter().any(|name| name == host) {
             return true;
         }
-        self.names.iter().filter_map(|name| name.strip_prefix("*.")).any(|parent| {
-            host.split_once('.').is_some_and(|(label, rest)| label != "*" && rest == parent)
-        })
+        self.names
+            .iter()
+            .filter_map(|name| name.strip_prefix("*."))
+            .any(|parent| host.split_once('.').is_some_and(|(label, rest)| label != "*" && rest == parent))
     }
 }
 
@@ -134,9 +143,8 @@ impl Facts {
     fn of(leaf: &CertificateDer<'_>) -> Result<Self, String> {
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
         let alternatives = parsed.subject_alternative_name().map_err(|error| error.to_string())?;
-        let names = alternatives.map_or_else(Vec::new, |names| {
-            names.value.general_names.iter().filter_map(name_text).collect()
-        });
+        let names = alternatives
+            .map_or_else(Vec::new, |names| names.value.general_names.iter().filter_map(name_text).collect());
         let validity = parsed.validity();
         Ok(Self {
             names,
@@ -151,7 +159,9 @@ fn name_text(name: &GeneralName<'_>) -> Option<String> {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
             4 => <[u8; 4]>::try_from(*bytes).ok().map(|octets| std::net::Ipv4Addr::from(octets).to_string()),
-            16 => <[u8; 16]>::try_from(*bytes).ok().map(|octets| std::net::Ipv6Addr::from(octets).to_string()),
+            16 => {
+                <[u8; 16]>::try_from(*bytes).ok().map(|octets| std::net::Ipv6Addr::from(octets).to_string())
+            }
             _ => None,
         },
         _ => None,
@@ -180,10 +190,9 @@ pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
 pub(crate) fn read_authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsFileError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_chain(path)? {
-        roots.add(certificate).map_err(|error| TlsFileError::BadCertificate {
-            path: path.into(),
-            reason: error.to_string(),
-        })?;
+        roots
+            .add(certificate)
+            .map_err(|error| TlsFileError::BadCertificate { path: path.into(), reason: error.to_string() })?;
     }
     Ok(Arc::new(roots))
 }

@@ -44,7 +44,7 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
             session.set_keepalive(more.then_some(limits.keepalive.as_secs().max(1)));
         }
         session.as_mut().set_read_timeout(Some(limits.body_idle));
-        session.as_mut().set_total_drain_timeout(DRAIN);
+        session.as_mut().set_total_drain_timeout(Some(DRAIN));
         session.as_mut().set_pipelining_enabled(true);
     }
     session.as_mut().set_write_timeout(Some(limits.body_idle));
@@ -103,7 +103,8 @@ fn check_size(request: &RequestHeader, listener: &Listener) -> Result<(), Reject
     if target as u64 > listener.limits.uri.0 {
         return Err(Rejection::UriTooLong);
     }
-    let fields: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let fields: usize =
+        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let too_large = (target + fields) as u64 > listener.limits.header_size.0;
     if too_large || request.headers.len() > listener.limits.header_fields {
         return Err(Rejection::HeaderTooLarge);
@@ -183,7 +184,8 @@ fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
 }
 
 fn check_body_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match length {
         Some(length) if length > route.body_limit => Err(Rejection::BodyTooLarge),
         _ => Ok(()),
@@ -204,7 +206,11 @@ fn choose_release(request: &RequestHeader, service: &Arc<Service>, ctx: &mut Con
 }
 
 /// What names the user, and the cookie to set when it has just been minted.
-fn sticky_key(request: &RequestHeader, service: &Service, ctx: &Context) -> (Option<String>, Option<HeaderValue>) {
+fn sticky_key(
+    request: &RequestHeader,
+    service: &Service,
+    ctx: &Context,
+) -> (Option<String>, Option<HeaderValue>) {
     use gateway_core::config::model::Sticky;
     match &service.sticky {
         Sticky::Off => (None, None),

@@ -96,8 +96,7 @@ pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Err
         ErrorType::InternalError | ErrorType::BindError | ErrorType::SocketError => Outcome::Local,
         _ => Outcome::Connect,
     };
-    let timed_out =
-        matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+    let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     ctx.rejection = Some(if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamFailed });
     let again = settle(ctx, outcome, true);
     error.set_retry(again);
@@ -120,7 +119,8 @@ pub(super) fn broke(
         && session.req_header().method.is_safe()
         && !session.as_ref().retry_buffer_truncated();
     if *error.esource() != ErrorSource::Upstream {
-        let outcome = if *error.esource() == ErrorSource::Downstream { Outcome::ClientAbort } else { Outcome::Local };
+        let outcome =
+            if *error.esource() == ErrorSource::Downstream { Outcome::ClientAbort } else { Outcome::Local };
         end(ctx, outcome);
         error.set_retry(false);
         return error;
@@ -140,7 +140,8 @@ pub(super) fn broke(
 }
 
 fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Rejection) {
-    let bitten = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()).is_some_and(Watchdog::has_bitten);
+    let bitten =
+        ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()).is_some_and(Watchdog::has_bitten);
     let timed_out = bitten
         || matches!(
             error.etype(),
@@ -153,7 +154,9 @@ fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Reject
     let answering = session.response_written().is_some();
     match error.etype() {
         _ if timed_out => (Outcome::Timeout, Rejection::UpstreamTimeout),
-        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => (Outcome::Malformed, Rejection::UpstreamFailed),
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => {
+            (Outcome::Malformed, Rejection::UpstreamFailed)
+        }
         _ if answering => (Outcome::Truncated, Rejection::UpstreamFailed),
         _ => (Outcome::Reset, Rejection::UpstreamFailed),
     }
@@ -163,7 +166,8 @@ fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Reject
 fn settle(ctx: &mut Context, outcome: Outcome, repeatable: bool) -> bool {
     end(ctx, outcome);
     let Some(Chosen { service, .. }) = &ctx.chosen else { return false };
-    let wanted = outcome.failure(&service.retry.on).filter(|_| repeatable && ctx.attempts <= service.retry.attempts);
+    let wanted =
+        outcome.failure(&service.retry.on).filter(|_| repeatable && ctx.attempts <= service.retry.attempts);
     match wanted {
         Some(failure) if service.budget.spend(Instant::now()) => {
             service.retries.count(failure);

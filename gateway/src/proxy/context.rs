@@ -13,8 +13,8 @@ use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
 use crate::snapshot::{Route, Snapshot};
-use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::instruments::Occupied;
+use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::{Endpoint, Release, Service};
 
 /// One request.

@@ -118,7 +118,8 @@ fn count_down(upstream: &mut RequestHeader) -> Result<()> {
     if !matches!(upstream.method, Method::OPTIONS | Method::TRACE) {
         return Ok(());
     }
-    let hops = upstream.headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let hops =
+        upstream.headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     match hops {
         Some(hops) => upstream.insert_header(header::MAX_FORWARDS, hops.saturating_sub(1).to_string()),
         None => Ok(()),

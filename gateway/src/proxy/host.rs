@@ -40,7 +40,9 @@ mod tests {
 
     #[test]
     fn case_port_and_trailing_dot_do_not_matter() {
-        for text in ["shop.example", "SHOP.example:8443", "shop.example.", "shop.example.:443", "shop.example:"] {
+        for text in
+            ["shop.example", "SHOP.example:8443", "shop.example.", "shop.example.:443", "shop.example:"]
+        {
             assert_eq!(normalise(text).as_deref(), Some("shop.example"), "{text}");
         }
         assert_eq!(normalise("[::1]:80").as_deref(), Some("[::1]"));
@@ -49,7 +51,9 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for text in ["", ":80", ".", "a b", "a/b", "user@host", "a:b", "a:99999", "[::1", "[::1]x", "a,b", "a:1:2"] {
+        for text in
+            ["", ":80", ".", "a b", "a/b", "user@host", "a:b", "a:99999", "[::1", "[::1]x", "a,b", "a:1:2"]
+        {
             assert_eq!(normalise(text), None, "{text}");
         }
     }

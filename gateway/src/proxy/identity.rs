@@ -48,7 +48,8 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 pub(crate) fn set_user_cookie(name: &str, user: &str, ttl: Duration, secure: bool) -> Option<HeaderValue> {
     let secure = if secure { "; Secure" } else { "" };
     let age = ttl.as_secs();
-    HeaderValue::try_from(format!("{name}={user}; Max-Age={age}; Path=/; HttpOnly{secure}; SameSite=Lax")).ok()
+    HeaderValue::try_from(format!("{name}={user}; Max-Age={age}; Path=/; HttpOnly{secure}; SameSite=Lax"))
+        .ok()
 }
 
 #[cfg(test)]

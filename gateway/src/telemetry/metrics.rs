@@ -307,6 +307,11 @@ impl ListenerMetrics {
     pub fn connect(&self) -> Occupied {
         self.connections.enter()
     }
+
+    /// Connections that are open.
+    pub fn open(&self) -> i64 {
+        self.connections.get()
+    }
 }
 
 #[cfg(test)]

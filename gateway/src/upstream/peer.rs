@@ -34,7 +34,11 @@ pub(crate) struct UpstreamTls {
 
 impl UpstreamTls {
     /// Takes what [`crate::load`] has read and parsed; all certificates are DER.
-    pub(crate) fn new(sni: Option<String>, ca: Option<&[Vec<u8>]>, client: Option<(Vec<Vec<u8>>, Vec<u8>)>) -> Self {
+    pub(crate) fn new(
+        sni: Option<String>,
+        ca: Option<&[Vec<u8>]>,
+        client: Option<(Vec<Vec<u8>>, Vec<u8>)>,
+    ) -> Self {
         let wrap = |der: &Vec<u8>| WrappedX509::new(der.clone(), parse_x509);
         Self {
             sni,

@@ -18,7 +18,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn endpoint(&self, service: &ServiceName, release: &ReleaseName, label: &str) -> Arc<EndpointState> {
+    pub(crate) fn endpoint(
+        &self,
+        service: &ServiceName,
+        release: &ReleaseName,
+        label: &str,
+    ) -> Arc<EndpointState> {
         let key = (service.clone(), release.clone(), label.to_owned());
         obtain(&mut self.endpoints.lock(), key, Arc::default)
     }

@@ -149,7 +149,8 @@ async fn addresses(host: &str) -> Result<Resolution, String> {
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     let resolver = builder.build().map_err(|error| error.to_string())?;
     let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(host));
-    let found = lookup.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    let found =
+        lookup.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
     let ttl = found.valid_until().saturating_duration_since(Instant::now());
     let due = Instant::now() + ttl.clamp(SHORTEST_TTL, LONGEST_TTL);
     Ok(Resolution { addresses: found.iter().collect(), due })

@@ -4,12 +4,20 @@ use super::report::Report;
 /// x
 pub struct Changes;
 /// x
-pub fn compare(_: &Gateway, _: &Gateway) -> Changes { Changes }
+pub fn compare(_: &Gateway, _: &Gateway) -> Changes {
+    Changes
+}
 impl Changes {
-/// x
-pub fn lines(&self) -> Vec<String> { vec![] }
-/// x
-pub fn needs_restart(&self) -> bool { false }
-/// x
-pub fn refusal(&self, r: &Report) -> Report { r.clone() }
+    /// x
+    pub fn lines(&self) -> Vec<String> {
+        vec![]
+    }
+    /// x
+    pub fn needs_restart(&self) -> bool {
+        false
+    }
+    /// x
+    pub fn refusal(&self, r: &Report) -> Report {
+        r.clone()
+    }
 }

@@ -189,7 +189,8 @@ impl<'a> Fields<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known keys here: {}", list(known.iter().copied())),
             };
-            let problem = Problem::error(Code::UnknownKey, format!("the key `{}` is not known here", entry.key));
+            let problem =
+                Problem::error(Code::UnknownKey, format!("the key `{}` is not known here", entry.key));
             problems.push(problem.at(entry.key_span, "not known").help(help));
         }
         Some(Self { entries, span: node.span })

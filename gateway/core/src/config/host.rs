@@ -27,7 +27,9 @@ pub(crate) fn host_pattern(text: &str) -> Result<HostPattern, HostError> {
     if text.contains('*') {
         return Err(HostError::Star { text: text.into() });
     }
-    if let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']')) {
+    if let Some((host, port)) =
+        text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
+    {
         if port.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(HostError::Port { host: host.into() });
         }
@@ -63,7 +65,10 @@ pub(crate) fn host_name(text: &str) -> Result<String, HostError> {
 fn is_label(label: &str) -> bool {
     const LONGEST: usize = 63;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=LONGEST).contains(&label.len()) && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    (1..=LONGEST).contains(&label.len())
+        && label.bytes().all(fits)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 #[cfg(test)]

@@ -183,7 +183,9 @@ impl Diagnostic for Problem {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let text = |label: &Label| (!label.text.is_empty()).then(|| label.text.clone());
-        Some(Box::new(self.labels.iter().map(move |label| LabeledSpan::new_with_span(text(label), label.span))))
+        Some(Box::new(
+            self.labels.iter().map(move |label| LabeledSpan::new_with_span(text(label), label.span)),
+        ))
     }
 }
 
@@ -209,7 +211,8 @@ pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
         return None;
     }
     let likeness = |candidate: &str| strsim::jaro_winkler(text, candidate);
-    let best = candidates.into_iter().map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best =
+        candidates.into_iter().map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= NEAR).then_some(best.1)
 }
 

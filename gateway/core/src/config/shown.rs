@@ -20,11 +20,7 @@ pub(crate) fn redacted(node: &Node) -> Value {
     })
 }
 
-fn convert<'a>(
-    node: &'a Node,
-    path: &mut Vec<&'a str>,
-    scalar: &dyn Fn(&[&str], &Scalar) -> Value,
-) -> Value {
+fn convert<'a>(node: &'a Node, path: &mut Vec<&'a str>, scalar: &dyn Fn(&[&str], &Scalar) -> Value) -> Value {
     match &node.kind {
         Kind::Null | Kind::Refused => Value::Null,
         Kind::Scalar(text) => scalar(path, text),

@@ -23,8 +23,11 @@ impl Meaning<'_> {
             let first = *seen.entry(fingerprint(&route.matches)).or_insert(index);
             if let Some((other, _)) = routes.get_index(first).filter(|_| first != index) {
                 let message = format!("the routes `{other}` and `{name}` ask for exactly the same requests");
-                let problem = Problem::error(Code::DuplicateRoute, message).at(spans[index], "same as the other");
-                self.problems.push(problem.at(spans[first], "the other").help("no request could ever reach one of them"));
+                let problem =
+                    Problem::error(Code::DuplicateRoute, message).at(spans[index], "same as the other");
+                self.problems.push(
+                    problem.at(spans[first], "the other").help("no request could ever reach one of them"),
+                );
             }
         }
         self.warn_of_unreachable(routes, spans);
@@ -36,13 +39,16 @@ impl Meaning<'_> {
             return;
         }
         let prefixes = Prefixes::of(routes);
-        for ((name, route), span) in routes.iter().zip(spans).filter(|((_, route), _)| only_expressions(&route.matches)) {
+        for ((name, route), span) in
+            routes.iter().zip(spans).filter(|((_, route), _)| only_expressions(&route.matches))
+        {
             let Some(&(first, other)) = prefixes.covering(&route.matches).as_ref() else {
                 continue;
             };
             let message = format!("no request reaches route `{name}`: `{other}` takes them all");
             let problem = Problem::warning(Code::UnreachableRoute, message).at(*span, "never reached");
-            let help = "a prefix outranks a regular expression: use `path` or `prefix`, or narrow the other route";
+            let help =
+                "a prefix outranks a regular expression: use `path` or `prefix`, or narrow the other route";
             self.problems.push(problem.at(spans[first], "takes them").help(help));
         }
     }
@@ -74,7 +80,8 @@ impl<'a> Prefixes<'a> {
     fn covering(&self, matches: &Match) -> Option<(usize, &'a RouteName)> {
         let host = hosts(matches).next()?;
         let places = sure_prefixes(matches.paths.first()?);
-        let candidates = places.iter().filter_map(|prefix| self.by_place.get(&(host, prefix.as_str()))).flatten();
+        let candidates =
+            places.iter().filter_map(|prefix| self.by_place.get(&(host, prefix.as_str()))).flatten();
         for &index in candidates.take(COMPARED) {
             let (name, route) = self.routes.get_index(index)?;
             if covers(&route.matches, matches) {
@@ -134,7 +141,9 @@ fn literal_beginning(expression: &str) -> String {
     let Some(rest) = expression.strip_prefix('^').filter(|rest| !rest.contains('|')) else {
         return String::new();
     };
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '~'))).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '~')))
+        .unwrap_or(rest.len());
     let mut literal = rest[..end].to_owned();
     if rest[end..].starts_with(['?', '*', '+', '{']) {
         literal.pop(); // The last character is repeated, perhaps zero times.
@@ -179,7 +188,8 @@ mod tests {
 
     #[test]
     fn only_whole_segments_are_sure() {
-        let sure = |text: &str| sure_prefixes(&PathRule::Regex(regex::Regex::new(text).expect("an expression")));
+        let sure =
+            |text: &str| sure_prefixes(&PathRule::Regex(regex::Regex::new(text).expect("an expression")));
         assert_eq!(sure("^/api/v[0-9]+$"), ["/", "/api"]);
         assert_eq!(sure("^/api"), ["/"]);
         assert_eq!(sure("x"), ["/"]);

@@ -62,11 +62,14 @@ impl Meaning<'_> {
             "" => PathRule::Prefix("/".into()),
             path => PathRule::Prefix(path.into()),
         };
-        let mut paths: Vec<_> = slice(raw.path.as_ref()).iter().map(|UrlPath(path)| PathRule::Exact(path.clone())).collect();
+        let mut paths: Vec<_> =
+            slice(raw.path.as_ref()).iter().map(|UrlPath(path)| PathRule::Exact(path.clone())).collect();
         paths.extend(slice(raw.prefix.as_ref()).iter().map(prefix));
-        paths.extend(slice(raw.regex.as_ref()).iter().map(|Expression(regex)| PathRule::Regex(regex.clone())));
+        paths
+            .extend(slice(raw.regex.as_ref()).iter().map(|Expression(regex)| PathRule::Regex(regex.clone())));
         let fields = self.fields::<_, ValueRule>(raw.headers.as_ref(), value_rule);
-        let query = raw.query.iter().flat_map(Map::iter).map(|(name, value)| (name.value.clone(), value_rule(value)));
+        let query =
+            raw.query.iter().flat_map(Map::iter).map(|(name, value)| (name.value.clone(), value_rule(value)));
         Match {
             hosts: slice(raw.host.as_ref()).iter().map(|Host(host)| host.clone()).collect(),
             paths,
@@ -77,7 +80,11 @@ impl Meaning<'_> {
     }
 
     /// Header names and what belongs to them.
-    pub(super) fn fields<T, U>(&mut self, raw: Option<&Map<T>>, value: fn(&T) -> U) -> Vec<(http::HeaderName, U)> {
+    pub(super) fn fields<T, U>(
+        &mut self,
+        raw: Option<&Map<T>>,
+        value: fn(&T) -> U,
+    ) -> Vec<(http::HeaderName, U)> {
         let mut fields = Vec::new();
         for (name, raw) in raw.iter().flat_map(|raw| raw.iter()) {
             if let Some(FieldName(name)) = self.key(name) {
@@ -94,13 +101,23 @@ impl Meaning<'_> {
             (None, None, Some(respond)) => Some(self.respond(&respond.value)),
             (None, None, None) => {
                 let message = format!("route `{}` does nothing with its requests", name.value);
-                self.error(Code::MissingKey, message, name.span, "add one of `service`, `redirect`, `respond`");
+                self.error(
+                    Code::MissingKey,
+                    message,
+                    name.span,
+                    "add one of `service`, `redirect`, `respond`",
+                );
                 None
             }
             (service, redirect, respond) => {
                 let message = format!("route `{}` does several things at once", name.value);
-                let spans = [service.as_ref().map(|at| at.span), redirect.as_ref().map(|at| at.span), respond.as_ref().map(|at| at.span)];
-                let problem = Problem::error(Code::Conflict, message).help("keep one of `service`, `redirect`, `respond`");
+                let spans = [
+                    service.as_ref().map(|at| at.span),
+                    redirect.as_ref().map(|at| at.span),
+                    respond.as_ref().map(|at| at.span),
+                ];
+                let problem = Problem::error(Code::Conflict, message)
+                    .help("keep one of `service`, `redirect`, `respond`");
                 let add = |problem: Problem, span| problem.at(span, "one of them");
                 self.problems.push(spans.into_iter().flatten().fold(problem, add));
                 None
@@ -108,14 +125,21 @@ impl Meaning<'_> {
         }
     }
 
-    fn forward(&mut self, name: &At<String>, service: &At<String>, declared: &Declared<'_>) -> Option<Action> {
+    fn forward(
+        &mut self,
+        name: &At<String>,
+        service: &At<String>,
+        declared: &Declared<'_>,
+    ) -> Option<Action> {
         if declared.services.contains(service.value.as_str()) {
             // A service whose name is no name was reported where it is declared.
             return ServiceName::new(&service.value).ok().map(Action::Forward);
         }
-        let message = format!("route `{}` sends traffic to `{}`, which is not declared", name.value, service.value);
+        let message =
+            format!("route `{}` sends traffic to `{}`, which is not declared", name.value, service.value);
         let help = declared.help(&service.value, &declared.services, "services");
-        self.problems.push(Problem::error(Code::UnknownService, message).at(service.span, "not declared").help(help));
+        self.problems
+            .push(Problem::error(Code::UnknownService, message).at(service.span, "not declared").help(help));
         None
     }
 
@@ -127,7 +151,9 @@ impl Meaning<'_> {
             self.error(Code::InvalidValue, format!("`{}` is not a place to go", to.value), to.span, help);
         }
         let status = raw.status.as_ref().map_or(StatusCode::FOUND, |status| status.value.0);
-        if let Some(at) = raw.status.as_ref().filter(|_| !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)) {
+        if let Some(at) =
+            raw.status.as_ref().filter(|_| !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308))
+        {
             let message = format!("{} does not send a client elsewhere", status.as_u16());
             self.error(Code::InvalidValue, message, at.span, "one of 301, 302, 303, 307, 308");
         }
@@ -160,7 +186,8 @@ impl Meaning<'_> {
             }
             let message = format!("the rate limit `{}` is not declared", limit.value);
             let help = declared.help(&limit.value, &declared.limits, "rate limits");
-            self.problems.push(Problem::error(Code::UnknownLimit, message).at(limit.span, "not declared").help(help));
+            self.problems
+                .push(Problem::error(Code::UnknownLimit, message).at(limit.span, "not declared").help(help));
         }
         limits
     }
@@ -168,13 +195,17 @@ impl Meaning<'_> {
     /// Warns of services and rate limits that no route refers to.
     pub(super) fn warn_of_unused(&mut self, file: &File) {
         let routes: Vec<_> = file.routes.iter().flat_map(Map::iter).map(|(_, route)| route).collect();
-        if file.routes.as_ref().is_some_and(|routes| routes.entries.iter().any(|(_, route)| route.is_none())) {
+        if file.routes.as_ref().is_some_and(|routes| routes.entries.iter().any(|(_, route)| route.is_none()))
+        {
             return; // A route that could not be read may use any of them.
         }
         let services: std::collections::HashSet<_> =
             routes.iter().filter_map(|route| Some(route.service.as_ref()?.value.as_str())).collect();
-        let limits: std::collections::HashSet<_> =
-            routes.iter().flat_map(|route| slice(route.limits.as_ref())).map(|limit| limit.value.as_str()).collect();
+        let limits: std::collections::HashSet<_> = routes
+            .iter()
+            .flat_map(|route| slice(route.limits.as_ref()))
+            .map(|limit| limit.value.as_str())
+            .collect();
         for (name, _) in file.services.iter().flat_map(|map| &map.entries) {
             if !services.contains(name.value.as_str()) {
                 let message = format!("no route sends traffic to service `{}`", name.value);
@@ -184,7 +215,12 @@ impl Meaning<'_> {
         for (name, _) in file.rate_limits.iter().flat_map(|map| &map.entries) {
             if !limits.contains(name.value.as_str()) {
                 let message = format!("no route has the rate limit `{}`", name.value);
-                self.warning(Code::Unused, message, name.span, "add it to the `limits` of a route, or leave it out");
+                self.warning(
+                    Code::Unused,
+                    message,
+                    name.span,
+                    "add it to the `limits` of a route, or leave it out",
+                );
             }
         }
     }
@@ -205,7 +241,8 @@ impl<'a> Declared<'a> {
     }
 
     fn help(&self, name: &str, known: &indexmap::IndexSet<&'a str>, what: &str) -> String {
-        let near = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let near = nearest(name, known.iter().copied())
+            .map_or(String::new(), |near| format!("did you mean `{near}`? "));
         format!("{near}declared {what}: {}", list(known.iter().copied()))
     }
 }
@@ -226,8 +263,12 @@ fn value_rule(raw: &ValueMatch) -> ValueRule {
 fn body(raw: Option<&BodyText>) -> Body {
     match raw {
         None => Body::default(),
-        Some(BodyText::Text(text)) => Body { content_type: "text/plain; charset=utf-8".into(), text: text.clone() },
-        Some(BodyText::Json(value)) => Body { content_type: "application/json".into(), text: value.to_string() },
+        Some(BodyText::Text(text)) => {
+            Body { content_type: "text/plain; charset=utf-8".into(), text: text.clone() }
+        }
+        Some(BodyText::Json(value)) => {
+            Body { content_type: "application/json".into(), text: value.to_string() }
+        }
     }
 }
 
