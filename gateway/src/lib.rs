@@ -1,1 +1,14 @@
 //! The gateway: everything that does I/O.
+
+pub mod cli;
+pub mod load;
+pub mod server;
+pub mod telemetry;
+
+mod admin;
+mod listener;
+mod proxy;
+mod reload;
+mod runtime;
+mod snapshot;
+mod upstream;

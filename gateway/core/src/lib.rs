@@ -3,7 +3,16 @@
 //! Nothing here opens a socket, reads a clock or draws a random number: time, chance and files are handed in.
 //! `gateway` does the input and output around it.
 
+pub mod client_ip;
 pub mod config;
+pub mod endpoint;
+pub mod h2_watch;
+pub mod hop_by_hop;
 pub mod name;
+pub mod outcome;
+pub mod proxy_protocol;
+pub mod request_id;
 pub mod route;
+pub mod split;
+pub mod trace_context;
 pub mod unit;

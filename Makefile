@@ -1,0 +1,42 @@
+# `make` alone lists what there is.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: setup ## Serve config/gateway.yaml on https://localhost:8443 with small origins behind it
+	@scripts/run
+
+.PHONY: test
+test: setup ## Run every test
+	@scripts/test
+
+.PHONY: check
+check: setup ## Formatting, lints and documentation, without tests
+	@scripts/check
+
+.PHONY: fmt
+fmt: ## Format all code
+	$(CARGO) fmt --all
+
+.PHONY: bench
+bench: setup ## Run the micro-benchmarks
+	$(CARGO) bench --workspace
+
+.PHONY: tidy
+tidy: ## Remove what runs leave behind (state, development certificates), not what was built
+	rm -rf state
+	rm -f certs/ca.pem certs/ca.key certs/cert.pem certs/key.pem
+
+.PHONY: clean
+clean: tidy ## tidy, and remove what was built
+	$(CARGO) clean
+
+.PHONY: setup
+setup: ## Install the system packages that building and testing need
+	@scripts/setup

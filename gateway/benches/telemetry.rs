@@ -1,0 +1,67 @@
+//! What telling about one request costs the request path.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gateway::telemetry::access_log::{AccessLog, Entry, Timers};
+use gateway::telemetry::metrics::{Metrics, RequestMetrics};
+use gateway_core::config::model::AccessLog as Target;
+use gateway_core::name::{ReleaseName, RouteName, ServiceName};
+use gateway_core::outcome::Termination;
+use http::{HeaderValue, Method, StatusCode, Version};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
+fn record_a_finished_request(bencher: divan::Bencher) {
+    let metrics = Metrics::new(SystemTime::now());
+    let (route, service, release) =
+        (RouteName::new("api"), ServiceName::new("shop"), ReleaseName::new("api-42"));
+    let (route, service, release) =
+        (route.expect("a name"), service.expect("a name"), release.expect("a name"));
+    let handle = metrics.requests(Some(&route), Some((&service, &release)));
+    bencher
+        .bench(|| handle.record(&Method::GET, StatusCode::OK, divan::black_box(Duration::from_micros(740))));
+}
+
+#[divan::bench(sample_size = 1000)]
+fn enter_and_leave(bencher: divan::Bencher) {
+    let in_flight = Metrics::new(SystemTime::now()).in_flight(None);
+    bencher.bench(|| drop(in_flight.enter()));
+}
+
+/// Samples are small enough for the writer to keep the queue from filling.
+#[divan::bench(sample_size = 50)]
+fn hand_over_an_entry(bencher: divan::Bencher) {
+    let metrics = Metrics::new(SystemTime::now());
+    let served_by = metrics.requests(None, None);
+    let dropped = metrics.access_log_dropped();
+    let log = AccessLog::start(Some(Target::File("/dev/null".into())), Arc::clone(&dropped)).expect("a sink");
+    bencher.with_inputs(|| entry(&served_by)).bench_values(|entry| log.log(entry));
+    assert_eq!(dropped.sum(), 0, "dropping is cheaper than logging");
+}
+
+fn entry(served_by: &Arc<RequestMetrics>) -> Entry {
+    Entry {
+        time: SystemTime::now(),
+        request_id: String::from("0190a5f2-7d3c-7b1e-9c1a-2f4d6b8e0a1c").into(),
+        trace_id: Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
+        client_ip: [192, 0, 2, 7].into(),
+        method: Method::GET,
+        host: HeaderValue::from_static("shop.example").into(),
+        path: "/api/orders/1234".into(),
+        protocol: Version::HTTP_2,
+        user_agent: Some(HeaderValue::from_static(
+            "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0",
+        )),
+        status: Some(StatusCode::OK),
+        bytes: 5_120,
+        served_by: Arc::clone(served_by),
+        endpoint: Some("10.0.0.1:8000".into()),
+        attempts: 1,
+        timers: Timers::default(),
+        termination: Termination::Ok,
+    }
+}

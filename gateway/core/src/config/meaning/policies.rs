@@ -1,0 +1,199 @@
+//! Policies of routes, and `rate_limits`.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::Meaning;
+use super::routes::slice;
+use crate::config::decode::Map;
+use crate::config::host::host_name;
+use crate::config::leaf::{FieldName, FieldValue, MethodName};
+use crate::config::model::{
+    At, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, Secret, StoreDown,
+};
+use crate::config::problem::{Code, Problem};
+use crate::config::raw::route as raw;
+use crate::name::LimitName;
+use crate::route::rule::{Match, PathRule};
+
+impl Meaning<'_> {
+    pub(super) fn rate_limits(
+        &mut self,
+        raw: Option<&Map<raw::RateLimit>>,
+        has_fleet: bool,
+    ) -> IndexMap<LimitName, RateLimit> {
+        let mut limits = IndexMap::new();
+        for (name, limit) in raw.iter().flat_map(|raw| &raw.entries) {
+            let name = self.name(LimitName::new, name);
+            let limit = limit.as_ref().map(|limit| self.rate_limit(limit, has_fleet));
+            limits.extend(name.zip(limit));
+        }
+        limits
+    }
+
+    fn rate_limit(&mut self, raw: &raw::RateLimit, has_fleet: bool) -> RateLimit {
+        let scope = raw.scope.as_ref().map_or(LimitScope::Local, |scope| scope.value);
+        if let Some(at) = raw.scope.as_ref().filter(|_| scope == LimitScope::Fleet && !has_fleet) {
+            let help = "add `fleet: { redis: … }`; until then each gateway counts alone";
+            self.warning(Code::NoFleet, "there is no fleet to count together with", at.span, help);
+        }
+        RateLimit {
+            key: raw.key.clone(),
+            rate: raw.rate,
+            burst: self.count(raw.burst.as_ref(), raw.rate.count),
+            scope,
+            when_store_down: raw.when_store_down.unwrap_or(StoreDown::Local),
+            dry_run: raw.dry_run.unwrap_or(false),
+        }
+    }
+
+    pub(super) fn cors(&mut self, raw: &raw::Cors) -> Cors {
+        let origins = raw.origins.value.as_slice();
+        for origin in origins.iter().filter(|origin| !is_origin(&origin.value)) {
+            let message = format!("`{}` is not an origin", origin.value);
+            let help = "scheme, host and port as a browser sends them: https://app.shop.example, without a path; or `*`";
+            self.error(Code::InvalidValue, message, origin.span, help);
+        }
+        let credentials = raw.credentials.as_ref().filter(|credentials| credentials.value);
+        if let (Some(star), Some(credentials)) =
+            (origins.iter().find(|origin| origin.value == "*"), credentials)
+        {
+            let problem =
+                Problem::error(Code::Conflict, "every site could read the answers with the user's cookies")
+                    .at(credentials.span, "with cookies")
+                    .at(star.span, "by everybody");
+            self.problems
+                .push(problem.help("name the origins; browsers refuse `*` with credentials (WHATWG Fetch)"));
+        }
+        let names = |list| slice(list).iter().map(|FieldName(name)| name.clone()).collect();
+        Cors {
+            origins: origins.iter().map(|origin| origin.value.to_ascii_lowercase()).collect(),
+            methods: slice(raw.methods.as_ref()).iter().map(|MethodName(method)| method.clone()).collect(),
+            headers: names(raw.headers.as_ref()),
+            expose: names(raw.expose.as_ref()),
+            credentials: credentials.is_some(),
+            max_age: raw.max_age.as_ref().map_or(Duration::from_secs(600), |period| period.0),
+        }
+    }
+
+    pub(super) fn header_edits(&mut self, raw: Option<&raw::HeaderEdits>) -> HeaderEdits {
+        let Some(raw) = raw else {
+            return HeaderEdits::default();
+        };
+        for (name, _) in [&raw.set, &raw.add].into_iter().flatten().flat_map(Map::iter) {
+            self.check_editable(&name.value, name);
+        }
+        for name in slice(raw.remove.as_ref()) {
+            self.check_editable(name.value.0.as_str(), name);
+        }
+        let text = |FieldValue(value): &FieldValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        HeaderEdits {
+            remove: slice(raw.remove.as_ref()).iter().map(|name| name.value.0.clone()).collect(),
+            set: self.fields(raw.set.as_ref(), text),
+            add: self.fields(raw.add.as_ref(), text),
+        }
+    }
+
+    /// Fields that frame a message or belong to one connection are the gateway's own.
+    fn check_editable<T>(&mut self, name: &str, at: &At<T>) {
+        const OWN: &[&str] =
+            &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+        if name.eq_ignore_ascii_case("host") {
+            self.error(
+                Code::InvalidValue,
+                "`host` is not changed here",
+                at.span,
+                "use `rewrite: { host: … }`",
+            );
+        } else if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            let message = format!("`{name}` is written by the gateway");
+            self.error(Code::InvalidValue, message, at.span, "leave it out");
+        }
+    }
+
+    pub(super) fn rewrite(&mut self, raw: Option<&raw::Rewrite>, matches: &Match) -> Rewrite {
+        let Some(raw) = raw else {
+            return Rewrite::default();
+        };
+        let path = match (&raw.strip_prefix, &raw.prefix) {
+            (Some(strip), Some(prefix)) => {
+                let problem =
+                    Problem::error(Code::Conflict, "`strip_prefix` and `prefix` exclude each other");
+                self.problems
+                    .push(problem.at(strip.span, "takes away").at(prefix.span, "replaces").help("keep one"));
+                None
+            }
+            (Some(strip), None) => Some(PathRewrite::StripPrefix(trimmed(&strip.value.0))),
+            (None, Some(prefix)) => {
+                if !matches.paths.iter().any(|path| matches!(path, PathRule::Prefix(_))) {
+                    let help = "add `match: { prefix: … }`, or use `strip_prefix`";
+                    self.error(Code::Conflict, "there is no matched prefix to replace", prefix.span, help);
+                }
+                Some(PathRewrite::ReplacePrefix(trimmed(&prefix.value.0)))
+            }
+            (None, None) => None,
+        };
+        Rewrite { path, host: raw.host.as_ref().map(|host| self.authority(host)) }
+    }
+
+    /// A host name with or without a port.
+    fn authority(&mut self, host: &At<String>) -> String {
+        let (name, port) = match host.value.rsplit_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host.value.as_str(), None),
+        };
+        let bad_port = port.is_some_and(|port| port.parse::<u16>().is_err());
+        if bad_port || host_name(name).is_err() {
+            let message = format!("`{}` is not a host", host.value);
+            self.error(
+                Code::InvalidValue,
+                message,
+                host.span,
+                "for example app.internal or app.internal:8080",
+            );
+        }
+        host.value.to_ascii_lowercase()
+    }
+
+    pub(super) fn basic_auth(&mut self, raw: &raw::BasicAuth) -> BasicAuth {
+        let users = &raw.users;
+        if users.value.entries.is_empty() {
+            self.error(Code::MissingKey, "nobody could log in", users.span, "name at least one user");
+        }
+        for (name, hash) in users.value.iter() {
+            if name.value.is_empty() || name.value.contains([':', '\n', '\r']) {
+                self.error(Code::InvalidName, "a user's name has no `:`", name.span, "RFC 7617 §2");
+            }
+            if !["$2a$", "$2b$", "$2y$", "$argon2"].iter().any(|kind| hash.value.starts_with(kind)) {
+                let message = format!("what stands for `{}` is not a bcrypt or argon2 hash", name.value);
+                self.error(Code::InvalidValue, message, hash.span, "for example from `htpasswd -nB NAME`");
+            }
+        }
+        let realm = raw.realm.as_ref().map_or("restricted", |realm| &realm.value);
+        if let Some(at) = raw.realm.as_ref().filter(|_| realm.contains(['"', '\\']) || !realm.is_ascii()) {
+            self.error(Code::InvalidValue, "a realm is ASCII without quotes", at.span, "for example: shop");
+        }
+        let secret =
+            |(name, hash): (&At<String>, &At<String>)| (name.value.clone(), Secret(hash.value.clone()));
+        BasicAuth { realm: realm.to_owned(), users: users.value.iter().map(secret).collect() }
+    }
+}
+
+/// `/api/` and `/api` are one prefix; `/` is none.
+fn trimmed(path: &str) -> String {
+    match path.trim_end_matches('/') {
+        "" => "/".into(),
+        path => path.into(),
+    }
+}
+
+/// `*`, or scheme, host and port without a path (RFC 6454 §6.2).
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text == "*";
+    };
+    let (host, port) = rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port)));
+    let port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    port && matches!(scheme, "http" | "https") && host_name(host).is_ok() && !host.ends_with('.')
+}

@@ -1,0 +1,105 @@
+//! The configuration as written: one struct for each mapping of the file, one field for each key.
+//!
+//! What stands here is the grammar. Field docs are the descriptions in the JSON Schema, and name the default of each key
+//! that may be left out. Defaults are filled in, and keys checked against one another, in `meaning`.
+
+pub(crate) mod listener;
+pub(crate) mod route;
+pub(crate) mod service;
+pub(crate) mod value;
+
+use super::decode::{Map, OneOrMany, mapping};
+use super::leaf::{Cidr, FieldName, FilePath, Period};
+use super::model::{At, Socket};
+use listener::Listener;
+use route::{RateLimit, Route};
+use service::Service;
+use value::{AccessLogFormat, AccessLogPath, Threads};
+
+mapping! {
+    /// Configuration of the gateway.
+    pub(crate) struct File {
+        /// The version of this grammar: 1.
+        version: At<u32>,
+        /// The admin listener: health, metrics, dashboard and API.
+        admin: Option<Admin>,
+        /// Where rollouts and switches are remembered.
+        state: Option<State>,
+        /// Several gateways act as one. Default: each alone.
+        fleet: Option<Fleet>,
+        /// Threads and the end of the process.
+        runtime: Option<Runtime>,
+        /// How metrics are named.
+        metrics: Option<Metrics>,
+        /// Where requests are logged.
+        access_log: Option<AccessLog>,
+        /// The header that carries the request id.
+        request_id: Option<RequestId>,
+        /// Whose word about the client's address is taken.
+        client_ip: Option<ClientIp>,
+        /// Whether `Via` is added in both directions. Default: true.
+        via: Option<bool>,
+        /// Where connections are accepted, by name; at least one.
+        listeners: At<Map<Listener>>,
+        /// Applications with their releases, by name.
+        services: Option<Map<Service>>,
+        /// Rate limits that routes refer to, by name.
+        rate_limits: Option<Map<RateLimit>>,
+        /// What goes where, by name. Order never matters: the most specific match wins.
+        routes: Option<Map<Route>>,
+    }
+
+    /// The admin listener.
+    pub(crate) struct Admin {
+        /// IP address and port, or `unix:` and a path. Default: 127.0.0.1:9901.
+        listen: Option<At<Socket>>,
+        /// Asked for by calls that change something. Required unless `listen` is loopback or a unix socket.
+        token: Option<At<String>>,
+    }
+
+    /// Where rollouts and switches are remembered.
+    pub(crate) struct State {
+        /// A directory; made when absent. Default: ./state.
+        path: Option<FilePath>,
+    }
+
+    /// The store several gateways share.
+    pub(crate) struct Fleet {
+        /// URL of a Redis or Valkey server.
+        redis: At<String>,
+    }
+
+    /// Threads and the end of the process.
+    pub(crate) struct Runtime {
+        /// Worker threads; `auto` is one for each processor this process may use. Default: auto.
+        threads: Option<Threads>,
+        /// How long requests in flight may take after a SIGTERM. Default: 30s.
+        drain: Option<Period>,
+    }
+
+    /// How metrics are named.
+    pub(crate) struct Metrics {
+        /// Prefix of every metric name, joined with `_`. Default: none.
+        namespace: Option<At<String>>,
+    }
+
+    /// Where requests are logged.
+    pub(crate) struct AccessLog {
+        /// `stdout`, `off` or a file. Default: stdout.
+        path: Option<AccessLogPath>,
+        /// The only format is `json`: one object a line.
+        format: Option<AccessLogFormat>,
+    }
+
+    /// The header that carries the request id.
+    pub(crate) struct RequestId {
+        /// Taken from trusted proxies, else minted; forwarded, returned and logged. Default: x-request-id.
+        header: Option<FieldName>,
+    }
+
+    /// Whose word about the client's address is taken.
+    pub(crate) struct ClientIp {
+        /// Proxies whose X-Forwarded-For, Forwarded and PROXY headers are believed. Default: none.
+        trusted_proxies: Option<OneOrMany<At<Cidr>>>,
+    }
+}

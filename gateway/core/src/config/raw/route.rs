@@ -1,0 +1,163 @@
+//! `routes` and `rate_limits`: what goes where, and under which policies.
+
+use super::value::{BodyText, ValueMatch};
+use crate::config::decode::{Map, OneOrMany, mapping};
+use crate::config::leaf::{
+    Cidr, Expression, FieldName, FieldValue, Host, MethodName, Period, Status, UrlPath,
+};
+use crate::config::model::{At, LimitKey, LimitScope, StoreDown};
+use crate::unit::{ByteSize, Rate};
+
+mapping! {
+    /// What goes where: a match, policies, and a service, a redirect or an answer.
+    pub(crate) struct Route {
+        /// Which requests. Default: all of them.
+        match_ as "match": Option<Match>,
+        /// The service they are sent to.
+        service: Option<At<String>>,
+        /// Answers with another place instead.
+        redirect: Option<At<Redirect>>,
+        /// Answers by itself instead.
+        respond: Option<At<Respond>>,
+        /// Rate limits, in the order they are asked. Default: none.
+        limits: Option<OneOrMany<At<String>>>,
+        /// The largest request body; more is 413. Default: 10MiB.
+        body_limit: Option<ByteSize>,
+        /// From the request's header to the answer's end; more is 504. Default: none.
+        timeout: Option<At<Period>>,
+        /// Clients that may come; others get 403. Default: all.
+        allow: Option<OneOrMany<Cidr>>,
+        /// Clients that get 403. Default: none.
+        deny: Option<OneOrMany<Cidr>>,
+        /// Who may read the answers from other origins. Default: left to the service.
+        cors: Option<Cors>,
+        /// Changes to headers.
+        headers: Option<Headers>,
+        /// Changes to path and Host.
+        rewrite: Option<Rewrite>,
+        /// Name and password. Default: not asked for.
+        basic_auth: Option<BasicAuth>,
+        /// Compresses answers a client can decompress. Default: false.
+        compress: Option<bool>,
+        /// What answers while the route is switched off.
+        maintenance: Option<Maintenance>,
+    }
+
+    /// Which requests. Within a list one is enough; every key that is given counts.
+    pub(crate) struct Match {
+        /// Host names; `*.shop.example` is everything below, never the name itself. Default: any.
+        host: Option<OneOrMany<Host>>,
+        /// These paths and no other.
+        path: Option<OneOrMany<UrlPath>>,
+        /// These paths and what lies below, by segment: `/api` takes `/api/x`, never `/apiary`.
+        prefix: Option<OneOrMany<UrlPath>>,
+        /// Paths in which an expression is found; anchor it with ^ and $.
+        regex: Option<OneOrMany<Expression>>,
+        /// Request methods. Default: any.
+        methods: Option<OneOrMany<MethodName>>,
+        /// Header fields, all of them: a text is the exact value, or `{ present: true }`, `{ exact: … }`, `{ regex: … }`.
+        headers: Option<Map<ValueMatch>>,
+        /// Query parameters, all of them: as `headers`.
+        query: Option<Map<ValueMatch>>,
+    }
+
+    /// Answers with another place.
+    pub(crate) struct Redirect {
+        /// An absolute URL or a path.
+        to: At<String>,
+        /// 301, 302, 303, 307 or 308. Default: 302.
+        status: Option<At<Status>>,
+    }
+
+    /// Answers by itself.
+    pub(crate) struct Respond {
+        /// Default: 200.
+        status: Option<Status>,
+        /// Header fields beside Content-Length and Date.
+        headers: Option<Map<FieldValue>>,
+        /// A text, or a mapping that is sent as JSON. Default: empty.
+        body: Option<BodyText>,
+    }
+
+    /// Who may read the answers from other origins (WHATWG Fetch).
+    pub(crate) struct Cors {
+        /// Origins such as `https://app.shop.example`, or `*` for all.
+        origins: At<OneOrMany<At<String>>>,
+        /// Methods beside GET, HEAD and POST. Default: none.
+        methods: Option<OneOrMany<MethodName>>,
+        /// Request headers a page may set beside the safelisted ones. Default: none.
+        headers: Option<OneOrMany<FieldName>>,
+        /// Response headers a page may read beside the safelisted ones. Default: none.
+        expose: Option<OneOrMany<FieldName>>,
+        /// Whether cookies come along; never together with `*`. Default: false.
+        credentials: Option<At<bool>>,
+        /// How long a preflight is remembered. Default: 10m.
+        max_age: Option<Period>,
+    }
+
+    /// Changes to headers.
+    pub(crate) struct Headers {
+        /// Of the request, before it goes to the service.
+        request: Option<HeaderEdits>,
+        /// Of the response, before it goes to the client.
+        response: Option<HeaderEdits>,
+    }
+
+    /// Removals first, then `set`, then `add`.
+    pub(crate) struct HeaderEdits {
+        /// Put in place of what is there.
+        set: Option<Map<FieldValue>>,
+        /// Put beside what is there.
+        add: Option<Map<FieldValue>>,
+        /// Taken away.
+        remove: Option<OneOrMany<At<FieldName>>>,
+    }
+
+    /// Changes to path and Host.
+    pub(crate) struct Rewrite {
+        /// Takes this prefix away from the path.
+        strip_prefix: Option<At<UrlPath>>,
+        /// Puts this in place of the matched prefix.
+        prefix: Option<At<UrlPath>>,
+        /// The Host sent upstream. Default: the client's.
+        host: Option<At<String>>,
+    }
+
+    /// Name and password (RFC 7617).
+    pub(crate) struct BasicAuth {
+        /// What the browser shows. Default: restricted.
+        realm: Option<At<String>>,
+        /// User to bcrypt or argon2 hash.
+        users: At<Map<At<String>>>,
+    }
+
+    /// What answers while the route is switched off.
+    pub(crate) struct Maintenance {
+        /// Whether it is switched off; `gateway maintenance` outranks it. Default: false.
+        on: Option<bool>,
+        /// Default: 503.
+        status: Option<Status>,
+        /// A text, or a mapping that is sent as JSON. Default: empty.
+        body: Option<BodyText>,
+        /// Sent as Retry-After. Default: not sent.
+        retry_after: Option<Period>,
+        /// Clients that pass all the same. Default: none.
+        allow: Option<OneOrMany<Cidr>>,
+    }
+
+    /// A rate limit.
+    pub(crate) struct RateLimit {
+        /// Whose requests are counted together: client_ip, route, global, header:NAME or cookie:NAME.
+        key: LimitKey,
+        /// How many in how long.
+        rate: Rate,
+        /// How many at once. Default: as many as `rate` has in its period.
+        burst: Option<At<u32>>,
+        /// `local`, or `fleet` to count over all gateways. Default: local.
+        scope: Option<At<LimitScope>>,
+        /// What holds while the shared store is away: local, allow or deny. Default: local.
+        when_store_down: Option<StoreDown>,
+        /// Counts and reports, and lets everything pass. Default: false.
+        dry_run: Option<bool>,
+    }
+}

@@ -1,0 +1,52 @@
+//! Keys of the grammar that this version does not act on yet. Each is refused where it stands, never silently ignored.
+//!
+//! Everything behind them is read and checked all the same. A capability that lands takes its lines out of [`KEYS`].
+
+use super::document::Node;
+use super::problem::{Code, Problem};
+
+/// Where the keys stand (`*` is any name or item), and what to do meanwhile; empty when there is nothing to say.
+const KEYS: &[(&str, &str)] = &[
+    ("fleet", ""),
+    ("rate_limits", ""),
+    ("services.*.rollout.steps", "a fixed share works: `weight: 10%`"),
+    ("services.*.rollout.guard", ""),
+    ("services.*.rollout.failover", ""),
+    ("services.*.rollout.notify", ""),
+    ("services.*.health", ""),
+    ("services.*.eject", ""),
+    ("routes.*.limits", ""),
+    ("routes.*.allow", ""),
+    ("routes.*.deny", ""),
+    ("routes.*.cors", ""),
+    ("routes.*.headers", ""),
+    ("routes.*.rewrite", ""),
+    ("routes.*.basic_auth", ""),
+    ("routes.*.compress", ""),
+    ("routes.*.maintenance", ""),
+    ("routes.*.redirect", ""),
+    ("routes.*.respond", ""),
+];
+
+/// Reports every key under `root` that is not supported yet.
+pub(crate) fn check(root: &Node, problems: &mut Vec<Problem>) {
+    for (path, help) in KEYS {
+        let steps: Vec<&str> = path.split('.').collect();
+        refuse(root, &steps, help, problems);
+    }
+}
+
+fn refuse(node: &Node, path: &[&str], help: &str, problems: &mut Vec<Problem>) {
+    let [step, rest @ ..] = path else {
+        return;
+    };
+    for entry in node.entries().iter().filter(|entry| *step == "*" || entry.key == *step) {
+        if !rest.is_empty() {
+            refuse(&entry.value, rest, help, problems);
+            continue;
+        }
+        let message = format!("`{}` is not supported yet by this version", entry.key);
+        let problem = Problem::error(Code::NotSupportedYet, message).at(entry.key_span, "not supported yet");
+        problems.push(problem.maybe_help((!help.is_empty()).then(|| help.to_owned())));
+    }
+}

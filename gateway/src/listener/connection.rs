@@ -1,0 +1,100 @@
+//! What is known of one client connection, shared by its stream and by every request that arrives on it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use http::HeaderName;
+use pingora::protocols::raw_connect::ProxyDigest;
+
+use super::Listener;
+use super::slots::Slot;
+use crate::telemetry::instruments::Occupied;
+
+/// Where a connection stands between requests. Only HTTP/1 moves through it; HTTP/2 multiplexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The header of a request is due: its deadline runs.
+    Header = 0,
+    /// A request is being served.
+    Request = 1,
+    /// The last answer is out and nothing of the next request is in.
+    Idle = 2,
+}
+
+/// What a client showed of itself in the TLS handshake.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsFacts {
+    /// The server name it asked for.
+    pub(crate) server_name: Option<String>,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The listener as configured when the connection came in.
+    pub(crate) listener: Arc<Listener>,
+    /// The client, or what the PROXY header says of it.
+    pub(crate) peer: SocketAddr,
+    /// `None` on a plain listener.
+    pub(crate) tls: Option<TlsFacts>,
+    /// The header that carries request ids.
+    pub(crate) request_id_header: HeaderName,
+    phase: AtomicU8,
+    requests: AtomicU32,
+    _slot: Slot,
+    _open: Occupied,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        listener: Arc<Listener>,
+        peer: SocketAddr,
+        tls: Option<TlsFacts>,
+        request_id_header: HeaderName,
+        slot: Slot,
+    ) -> Self {
+        let open = listener.metrics.connect();
+        Self {
+            listener,
+            peer,
+            tls,
+            request_id_header,
+            phase: AtomicU8::new(Phase::Header as u8),
+            requests: AtomicU32::new(0),
+            _slot: slot,
+            _open: open,
+        }
+    }
+
+    /// The connection a session runs on.
+    ///
+    /// `None` only for sessions that did not come through [`super::edge::Edge`].
+    pub(crate) fn of(digest: Option<&ProxyDigest>) -> Option<&Arc<Self>> {
+        digest?.user_data.as_ref()?.downcast_ref::<Arc<Self>>()
+    }
+
+    /// The peer's address, an IPv4-mapped one as IPv4.
+    pub(crate) fn peer_ip(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Header,
+            1 => Phase::Request,
+            _ => Phase::Idle,
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Counts a request; gives its number, beginning with 1.
+    pub(crate) fn begin_request(&self) -> u32 {
+        self.enter(Phase::Request);
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

@@ -1,0 +1,150 @@
+//! The seam between Pingora's listeners and its proxy: every connection passes here once.
+//!
+//! Pingora's own TLS listener has a fixed handshake time-out, one session cache of 256 entries and no hook for what goes
+//! wrong. So the listeners are plain, and what belongs to the edge of a connection happens here: PROXY header, places per
+//! address, TLS, each within the listener's own deadline.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gateway_core::name::ListenerName;
+use gateway_core::proxy_protocol;
+use pingora::apps::ServerApp;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, Stream};
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::Listener;
+use super::connection::{Connection, TlsFacts};
+use super::refusal::Refusal;
+use super::slots::{Slot, Slots};
+use super::stream::{EdgeStream, Transport};
+use crate::proxy::Proxy;
+use crate::runtime::Runtime;
+use crate::telemetry::labels::Handshake;
+
+/// One listener's connections, handed to the proxy they share.
+pub(crate) struct Edge {
+    pub(crate) name: ListenerName,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+}
+
+/// Why a connection ends before its first request.
+enum Closed {
+    /// Counted by reason.
+    Refused(Refusal),
+    /// The TLS handshake did not come off.
+    Handshake(Handshake),
+    /// The client is gone, or what happened is no one's fault.
+    Gone,
+}
+
+impl Edge {
+    /// Prepares a connection; everything a client may dawdle with is inside the listener's handshake deadline.
+    async fn open(&self, mut socket: L4Stream) -> Option<EdgeStream> {
+        let snapshot = self.runtime.snapshot();
+        let listener = snapshot.listeners.get(&self.name)?.clone();
+        let prepared = self.prepare(&listener, &snapshot.trusted, &mut socket).await;
+        let (peer, slot) = self.settle(&listener, prepared)?;
+        let deadline = listener.limits.handshake;
+        let secured = match &listener.tls {
+            None => Ok((Transport::Plain(socket), None)),
+            Some(config) => handshake(config.clone(), socket, deadline).await,
+        };
+        if listener.tls.is_some() && secured.is_ok() {
+            listener.metrics.handshakes.count(Handshake::Ok);
+        }
+        let (transport, tls) = self.settle(&listener, secured)?;
+        let connection =
+            Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
+        EdgeStream::new(transport, connection).ok()
+    }
+
+    async fn prepare(
+        &self,
+        listener: &Listener,
+        trusted: &gateway_core::client_ip::TrustedProxies,
+        socket: &mut L4Stream,
+    ) -> Result<(SocketAddr, Slot), Closed> {
+        let direct = peer_of(socket).ok_or(Closed::Gone)?;
+        let peer = if listener.proxy_protocol {
+            if !trusted.contains(direct.ip().to_canonical()) {
+                return Err(Closed::Refused(Refusal::ProxyHeader));
+            }
+            let header = timeout(listener.limits.handshake, read_proxy_header(socket)).await;
+            match header {
+                Ok(Ok(source)) => source.unwrap_or(direct),
+                Ok(Err(_)) | Err(_) => return Err(Closed::Refused(Refusal::ProxyHeader)),
+            }
+        } else {
+            direct
+        };
+        let most = listener.limits.connections_per_ip;
+        let slot = self.slots.take(peer.ip().to_canonical(), most);
+        slot.map(|slot| (peer, slot)).ok_or(Closed::Refused(Refusal::TooManyConnections))
+    }
+
+    /// Counts what went wrong.
+    fn settle<T>(&self, listener: &Listener, result: Result<T, Closed>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(Closed::Refused(refusal)) => listener.metrics.bad_requests.count(refusal.reason()),
+            Err(Closed::Handshake(result)) => listener.metrics.handshakes.count(result),
+            Err(Closed::Gone) => {}
+        }
+        None
+    }
+}
+
+fn peer_of(socket: &L4Stream) -> Option<SocketAddr> {
+    socket.get_socket_digest()?.peer_addr()?.as_inet().copied()
+}
+
+async fn handshake(
+    config: Arc<rustls::ServerConfig>,
+    socket: L4Stream,
+    deadline: Duration,
+) -> Result<(Transport, Option<TlsFacts>), Closed> {
+    let accepted = timeout(deadline, TlsAcceptor::from(config).accept(socket)).await;
+    let stream = match accepted {
+        Err(_) => return Err(Closed::Handshake(Handshake::Timeout)),
+        Ok(Err(_)) => return Err(Closed::Handshake(Handshake::Failed)),
+        Ok(Ok(stream)) => stream,
+    };
+    let server_name = stream.get_ref().1.server_name().map(str::to_owned);
+    Ok((Transport::Tls(Box::new(stream)), Some(TlsFacts { server_name })))
+}
+
+/// Reads exactly the PROXY header, so that what follows it stays in the socket.
+async fn read_proxy_header(socket: &mut L4Stream) -> io::Result<Option<SocketAddr>> {
+    let malformed = |error: proxy_protocol::Malformed| io::Error::other(error);
+    let mut header = Vec::with_capacity(128);
+    loop {
+        match proxy_protocol::parse(&header).map_err(malformed)? {
+            proxy_protocol::Parsed::Incomplete => header.push(socket.read_u8().await?),
+            proxy_protocol::Parsed::Header(parsed) => return Ok(parsed.source),
+        }
+    }
+}
+
+#[async_trait]
+impl ServerApp for Edge {
+    async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let socket = session.into_any().downcast::<L4Stream>().ok()?;
+        let stream = self.open(*socket).await?;
+        ServerApp::process_new(&self.proxy, Box::new(stream), shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        ServerApp::cleanup(&*self.proxy).await;
+    }
+}

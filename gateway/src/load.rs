@@ -1,0 +1,256 @@
+//! From a path to a configuration that can be served: the file, what it refers to, and every problem with either.
+//!
+//! Start-up, `gateway check`, reload and tests all come through [`load`].
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gateway_core::config::model::{self, At, Gateway};
+use gateway_core::config::problem::{Code, Problem};
+use gateway_core::config::report::Report;
+use gateway_core::config::{self, Process};
+use gateway_core::route::rule::HostPattern;
+use indexmap::IndexSet;
+use rustls::RootCertStore;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::listener::tls::{self, Certificate, TlsFileError};
+
+/// A certificate that ends sooner is worth a warning.
+const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
+
+/// A configuration with everything it refers to opened.
+#[derive(Debug)]
+pub struct Loaded {
+    /// As meant.
+    pub gateway: Gateway,
+    /// As written, with secrets redacted.
+    pub shown: serde_json::Value,
+    /// What does not keep it from serving.
+    pub warnings: Report,
+    /// Every file that was read; a change of any of them is a reason to load again.
+    pub files: Vec<PathBuf>,
+    /// Of the contents of `files`; what is loaded from other contents has another.
+    pub(crate) fingerprint: u64,
+    pub(crate) material: Material,
+}
+
+/// What was read from certificate and key files.
+#[derive(Debug, Default)]
+pub(crate) struct Material {
+    certificates: HashMap<(PathBuf, PathBuf), Arc<Certificate>>,
+    client_roots: HashMap<PathBuf, Arc<RootCertStore>>,
+    upstream_roots: HashMap<PathBuf, Vec<Vec<u8>>>,
+    client_keys: HashMap<(PathBuf, PathBuf), (Vec<Vec<u8>>, Vec<u8>)>,
+}
+
+/// Loads the configuration at `path`. Reads files, binds nothing; costs a few milliseconds.
+///
+/// # Errors
+/// A [`Report`] of everything that keeps it from being served.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let name = path.display().to_string();
+    let text = std::fs::read(path).map_err(|error| {
+        let problem = Problem::error(Code::File, format!("cannot read {name}: {error}"))
+            .help("name another file with -c, or write a first one with `gateway init`");
+        Report::new(&name, "", vec![problem])
+    })?;
+    load_bytes(&name, &text, path)
+}
+
+fn load_bytes(name: &str, text: &[u8], path: &Path) -> Result<Loaded, Report> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = std::path::absolute(directory.unwrap_or(Path::new("."))).unwrap_or_default();
+    let loaded = config::load(name, text, &directory, &Process)?;
+    let mut opener = Opener { problems: Vec::new(), material: Material::default(), files: IndexSet::new() };
+    opener.files.insert(path.to_owned());
+    opener.files.extend(loaded.files);
+    opener.open_all(&loaded.gateway);
+    let mut warnings = loaded.warnings;
+    warnings.extend(opener.problems);
+    if warnings.has_errors() {
+        return Err(warnings);
+    }
+    warnings.extend(uncovered_hosts(&loaded.gateway, &opener.material));
+    let files: Vec<PathBuf> = opener.files.into_iter().collect();
+    // A file that changed while it was loaded must look changed to whoever watches it.
+    let intact = std::fs::read(path).is_ok_and(|now| now == text);
+    Ok(Loaded {
+        gateway: loaded.gateway,
+        shown: loaded.shown,
+        warnings,
+        fingerprint: if intact { fingerprint(&files) } else { 0 },
+        files,
+        material: opener.material,
+    })
+}
+
+/// What files say, in a number. An unreadable file counts as different from any text.
+pub(crate) fn fingerprint(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+impl Material {
+    /// The certificates of a listener, in the order of the file.
+    pub(crate) fn certificates(&self, tls: &model::Tls) -> Vec<Arc<Certificate>> {
+        tls.certificates
+            .iter()
+            .filter_map(|pair| self.certificates.get(&(pair.cert.value.clone(), pair.key.value.clone())))
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn client_roots(&self, auth: &model::ClientAuth) -> Option<Arc<RootCertStore>> {
+        self.client_roots.get(&auth.ca.value).cloned()
+    }
+
+    pub(crate) fn upstream_roots(&self, ca: &At<PathBuf>) -> Option<&[Vec<u8>]> {
+        self.upstream_roots.get(&ca.value).map(Vec::as_slice)
+    }
+
+    /// Chain and key in DER.
+    pub(crate) fn client_key(&self, pair: &model::Certificate) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+        self.client_keys.get(&(pair.cert.value.clone(), pair.key.value.clone())).cloned()
+    }
+}
+
+/// Opens every file a configuration names; what fails becomes a problem at the place that names it.
+struct Opener {
+    problems: Vec<Problem>,
+    material: Material,
+    files: IndexSet<PathBuf>,
+}
+
+impl Opener {
+    fn open_all(&mut self, gateway: &Gateway) {
+        for tls in gateway.listeners.values().filter_map(|listener| listener.tls.as_ref()) {
+            for pair in &tls.certificates {
+                self.open_certificate(pair);
+            }
+            if let Some(auth) = &tls.client_auth {
+                self.open_client_roots(&auth.ca);
+            }
+        }
+        for tls in gateway.services.values().filter_map(|service| service.tls.as_ref()) {
+            if let Some(ca) = &tls.ca {
+                self.open_upstream_roots(ca);
+            }
+            if let Some(pair) = &tls.client_cert {
+                self.open_client_key(pair);
+            }
+        }
+    }
+
+    fn open_certificate(&mut self, pair: &model::Certificate) -> Option<Arc<Certificate>> {
+        let (cert, key) = (&pair.cert, &pair.key);
+        self.files.extend([cert.value.clone(), key.value.clone()]);
+        let place = (cert.value.clone(), key.value.clone());
+        if let Some(known) = self.material.certificates.get(&place) {
+            return Some(known.clone());
+        }
+        match Certificate::open(&cert.value, &key.value) {
+            Ok(certificate) => {
+                self.problems.extend(validity(cert, &certificate));
+                let certificate = Arc::new(certificate);
+                self.material.certificates.insert(place, certificate.clone());
+                Some(certificate)
+            }
+            Err(error) => {
+                let at = if error.path() == key.value { key } else { cert };
+                self.problems.push(file_problem(at, &error));
+                None
+            }
+        }
+    }
+
+    fn open_client_roots(&mut self, ca: &At<PathBuf>) {
+        self.files.insert(ca.value.clone());
+        match tls::read_authorities(&ca.value) {
+            Ok(roots) => drop(self.material.client_roots.insert(ca.value.clone(), roots)),
+            Err(error) => self.problems.push(file_problem(ca, &error)),
+        }
+    }
+
+    fn open_upstream_roots(&mut self, ca: &At<PathBuf>) {
+        self.files.insert(ca.value.clone());
+        match tls::read_authorities(&ca.value).and_then(|_| tls::read_chain(&ca.value)) {
+            Ok(chain) => {
+                let der = chain.iter().map(|certificate| certificate.to_vec()).collect();
+                self.material.upstream_roots.insert(ca.value.clone(), der);
+            }
+            Err(error) => self.problems.push(file_problem(ca, &error)),
+        }
+    }
+
+    fn open_client_key(&mut self, pair: &model::Certificate) {
+        let Some(certificate) = self.open_certificate(pair) else { return };
+        let chain = certificate.key.cert.iter().map(|der| der.to_vec()).collect();
+        // The pair has just been opened; a key that vanished since is caught by the next reload.
+        if let Ok(key) = PrivateKeyDer::from_pem_file(&pair.key.value) {
+            let place = (pair.cert.value.clone(), pair.key.value.clone());
+            self.material.client_keys.insert(place, (chain, key.secret_der().to_vec()));
+        }
+    }
+}
+
+fn file_problem(at: &At<PathBuf>, error: &TlsFileError) -> Problem {
+    Problem::error(Code::File, error.to_string()).at(at.span, "named here").help(error.help())
+}
+
+/// Whether a certificate is about to end, has ended, or has not begun.
+fn validity(at: &At<PathBuf>, certificate: &Certificate) -> Option<Problem> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+    let left = certificate.not_after - now;
+    let message = if left <= 0 {
+        format!("this certificate expired {} days ago", -left / 86_400)
+    } else if left < EXPIRES_SOON_SECONDS {
+        format!("this certificate expires in {} days", left / 86_400)
+    } else if certificate.not_before > now {
+        "this certificate is not valid yet".to_owned()
+    } else {
+        return None;
+    };
+    let problem = Problem::warning(Code::CertificateExpiry, message).at(at.span, "named here");
+    Some(problem.help("renew it; the gateway takes up the new file by itself"))
+}
+
+/// Hosts that routes name and no certificate of a TLS listener covers.
+fn uncovered_hosts(gateway: &Gateway, material: &Material) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let hosts: IndexSet<String> =
+        gateway.routes.values().flat_map(|route| &route.matches.hosts).map(written).collect();
+    for (name, listener) in &gateway.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let certificates = material.certificates(tls);
+        let missing: Vec<&str> = hosts
+            .iter()
+            .map(String::as_str)
+            .filter(|host| !certificates.iter().any(|certificate| certificate.covers(host)))
+            .collect();
+        if let (false, Some(first)) = (missing.is_empty(), tls.certificates.first()) {
+            let message = format!(
+                "no certificate of listener `{name}` covers {}: clients will refuse it",
+                missing.join(", ")
+            );
+            let problem =
+                Problem::warning(Code::CertificateHost, message).at(first.cert.span, "served instead");
+            problems.push(problem.help("add a certificate for the host, or take it out of the routes"));
+        }
+    }
+    problems
+}
+
+fn written(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(parent) => format!("*.{parent}"),
+    }
+}

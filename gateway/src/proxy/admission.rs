@@ -1,0 +1,231 @@
+//! From a parsed request to the decision where it goes: who is asking, what for, and whether it may.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::client_ip;
+use gateway_core::route::path;
+use gateway_core::route::table::RequestView;
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::context::{Chosen, Client, Context};
+use super::identity;
+use super::rejection::Rejection;
+use super::respond::Answer;
+use crate::listener::Listener;
+use crate::listener::connection::Connection;
+use crate::snapshot::{Action, Route};
+use crate::upstream::{Service, TUNNEL_IDLE};
+
+/// How long the rest of a request that is turned away may keep its connection.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A request that may go on.
+pub(super) enum Admitted {
+    /// To the chosen release.
+    Forward,
+    /// To nobody: the gateway answers as its configuration says.
+    Answer(Answer),
+}
+
+/// Sets the limits of this request's connection; nothing can be answered yet.
+pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
+    let digest = session.digest().and_then(|digest| digest.proxy_digest.as_deref());
+    let Some(connection) = Connection::of(digest).cloned() else { return };
+    let number = connection.begin_request();
+    let limits = &connection.listener.limits;
+    if !session.is_http2() {
+        // `get_keepalive` is `None` for HTTP/1.0, `Connection: close` and a draining process: those stay as they are.
+        if session.get_keepalive().is_some() {
+            let more = number < limits.keepalive_requests && !draining;
+            session.set_keepalive(more.then_some(limits.keepalive.as_secs().max(1)));
+        }
+        session.as_mut().set_read_timeout(Some(limits.body_idle));
+        session.as_mut().set_total_drain_timeout(Some(DRAIN));
+        session.as_mut().set_pipelining_enabled(true);
+    }
+    session.as_mut().set_write_timeout(Some(limits.body_idle));
+    ctx.connection = Some(connection);
+}
+
+/// Decides where a request goes.
+///
+/// # Errors
+/// The [`Rejection`] to answer with.
+pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Rejection> {
+    let Some(connection) = ctx.connection.clone() else { return Err(Rejection::Internal) };
+    ctx.upgrade = session.is_upgrade_req();
+    ctx.body_done = session.as_mut().is_body_empty();
+    identify(session.req_header(), &connection, ctx);
+    check_size(session.req_header(), &connection.listener)?;
+    ctx.host = host(session.req_header())?;
+    check_fields(session.req_header())?;
+    if let Some(port) = connection.listener.redirect_port {
+        return Ok(Admitted::Answer(Answer::to_https(session.req_header(), &ctx.host, port)));
+    }
+    if let Some(answer) = asked_of_the_gateway_itself(session.req_header()) {
+        return Ok(Admitted::Answer(answer));
+    }
+    let route = find_route(session.req_header(), ctx)?;
+    ctx.in_flight = Some(route.in_flight.enter());
+    ctx.metrics = Some(route.own_metrics.clone());
+    ctx.route = Some(route.clone());
+    check_body_length(&session.req_header().headers, &route)?;
+    if ctx.upgrade {
+        session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
+    }
+    match &route.action {
+        Action::Forward(service) => choose_release(session.req_header(), service, ctx),
+    }
+    Ok(Admitted::Forward)
+}
+
+/// Who is asking: one client address, one request id.
+fn identify(request: &RequestHeader, connection: &Connection, ctx: &mut Context) {
+    let snapshot = ctx.snapshot.clone();
+    let peer = connection.peer_ip();
+    let resolved = client_ip::resolve(peer, &snapshot.trusted, &request.headers);
+    ctx.client = Client {
+        ip: resolved.client_ip,
+        https: resolved.proto.map_or(connection.tls.is_some(), |proto| proto == "https"),
+        forwarded_host: resolved.host.and_then(|host| HeaderValue::from_str(host).ok()),
+    };
+    let name = &snapshot.model.request_id;
+    ctx.request_id = identity::request_id(&request.headers, name, resolved.from_trusted);
+    (ctx.trace_parent, ctx.trace_inbound) = identity::trace_parent(&request.headers);
+}
+
+fn check_size(request: &RequestHeader, listener: &Listener) -> Result<(), Rejection> {
+    let target = request.raw_path().len();
+    if target as u64 > listener.limits.uri.0 {
+        return Err(Rejection::UriTooLong);
+    }
+    let fields: usize =
+        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let too_large = (target + fields) as u64 > listener.limits.header_size.0;
+    if too_large || request.headers.len() > listener.limits.header_fields {
+        return Err(Rejection::HeaderTooLarge);
+    }
+    Ok(())
+}
+
+/// The host asked for: lower case, without port and trailing dot. Empty only for HTTP/1.0, which may name none.
+fn host(request: &RequestHeader) -> Result<String, Rejection> {
+    let mut fields = request.headers.get_all(header::HOST).iter();
+    let named = match (fields.next(), fields.next()) {
+        (Some(one), None) => Some(one.to_str().map_err(|_| Rejection::BadHost)?),
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(Rejection::BadHost),
+    };
+    let authority = request.uri.authority().map(http::uri::Authority::as_str);
+    let Some(text) = authority.or(named) else {
+        return if request.version < Version::HTTP_11 { Ok(String::new()) } else { Err(Rejection::BadHost) };
+    };
+    super::host::normalise(text).ok_or(Rejection::BadHost)
+}
+
+/// What HTTP/1 and HTTP/2 forbid and Pingora lets through.
+fn check_fields(request: &RequestHeader) -> Result<(), Rejection> {
+    let http2 = request.version == Version::HTTP_2;
+    let connection_specific = [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        http::HeaderName::from_static("keep-alive"),
+        http::HeaderName::from_static("proxy-connection"),
+    ];
+    if http2 && connection_specific.iter().any(|name| request.headers.contains_key(name)) {
+        return Err(Rejection::BadFields);
+    }
+    let te = request.headers.get(header::TE);
+    if http2 && te.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        return Err(Rejection::BadFields);
+    }
+    Ok(())
+}
+
+/// `OPTIONS *`, and OPTIONS or TRACE that have no hops left (RFC 9110 §7.6.2, §9.3.7).
+fn asked_of_the_gateway_itself(request: &RequestHeader) -> Option<Answer> {
+    if request.method == Method::OPTIONS && request.raw_path() == b"*" {
+        return Some(Answer::empty(http::StatusCode::NO_CONTENT));
+    }
+    let limited = matches!(request.method, Method::OPTIONS | Method::TRACE);
+    let hops = request.headers.get(header::MAX_FORWARDS)?;
+    (limited && hops.as_bytes() == b"0").then(|| Answer::empty(http::StatusCode::OK))
+}
+
+fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<Arc<Route>, Rejection> {
+    let raw = raw_path_without_query(request);
+    let normal = path::normalise(raw).map_err(|_| Rejection::BadPath)?;
+    let view = RequestView {
+        host: &ctx.host,
+        path: &normal,
+        method: &request.method,
+        headers: &request.headers,
+        query: request.uri.query(),
+    };
+    let route = ctx.snapshot.routes.find(&view).cloned().ok_or(Rejection::NoRoute)?;
+    if let Cow::Owned(path) = normal {
+        ctx.path = Some(path);
+    }
+    Ok(route)
+}
+
+/// The path as sent, before the question mark; of an absolute-form target the path alone.
+fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
+    let raw = request.raw_path();
+    if raw.first() != Some(&b'/') {
+        return request.uri.path().as_bytes();
+    }
+    raw.split(|byte| *byte == b'?').next().unwrap_or(raw)
+}
+
+fn check_body_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection> {
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > route.body_limit => Err(Rejection::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// Chooses the release, once and for all attempts.
+fn choose_release(request: &RequestHeader, service: &Arc<Service>, ctx: &mut Context) {
+    let (key, set_cookie) = sticky_key(request, service, ctx);
+    let wish = service.wish(&request.headers, ctx.client.ip);
+    let (release, _why) = service.assign(key.as_deref(), fastrand::u64(..), wish);
+    let release = release.clone();
+    if let Some(route) = &ctx.route {
+        ctx.metrics = Some(route.metrics_for(&release).clone());
+    }
+    service.budget.note_request(ctx.started);
+    ctx.chosen = Some(Chosen { service: service.clone(), release, key, set_cookie });
+}
+
+/// What names the user, and the cookie to set when it has just been minted.
+fn sticky_key(
+    request: &RequestHeader,
+    service: &Service,
+    ctx: &Context,
+) -> (Option<String>, Option<HeaderValue>) {
+    use gateway_core::config::model::Sticky;
+    match &service.sticky {
+        Sticky::Off => (None, None),
+        Sticky::ClientIp => (Some(ctx.client.ip.to_string()), None),
+        Sticky::Header(name) => {
+            let value = request.headers.get(name).and_then(|value| value.to_str().ok());
+            (value.map(str::to_owned), None)
+        }
+        Sticky::Cookie { name, ttl } => match identity::cookie(&request.headers, name) {
+            Some(user) => (Some(user.to_owned()), None),
+            None => {
+                let user = identity::mint_user();
+                let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.client.https);
+                (Some(user), cookie)
+            }
+        },
+    }
+}

@@ -1,0 +1,122 @@
+//! What is known of one request, gathered as it goes through the phases.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_core::endpoint::{InFlight, Tried};
+use gateway_core::outcome::{Outcome, Termination};
+use gateway_core::trace_context::TraceParent;
+use http::HeaderValue;
+
+use super::rejection::Rejection;
+use super::watchdog::Watchdog;
+use crate::listener::connection::Connection;
+use crate::snapshot::{Route, Snapshot};
+use crate::telemetry::instruments::Occupied;
+use crate::telemetry::metrics::RequestMetrics;
+use crate::upstream::{Endpoint, Release, Service};
+
+/// One request.
+pub(crate) struct Context {
+    /// The configuration this request lives by, whatever is published meanwhile.
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) started: Instant,
+    pub(crate) connection: Option<Arc<Connection>>,
+    pub(crate) client: Client,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) trace_parent: TraceParent,
+    /// Whether the client brought the trace along; its header is left alone then.
+    pub(crate) trace_inbound: bool,
+    /// Lower case, without port.
+    pub(crate) host: String,
+    /// Normalised; `None` when it is what the client sent.
+    pub(crate) path: Option<String>,
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) chosen: Option<Chosen>,
+    pub(crate) metrics: Option<Arc<RequestMetrics>>,
+    /// The try that is under way.
+    pub(crate) attempt: Option<Attempt>,
+    /// The endpoint of the last try that ended.
+    pub(crate) last_endpoint: Option<Arc<Endpoint>>,
+    pub(crate) tried: Tried,
+    /// Tries so far, the one under way included.
+    pub(crate) attempts: u32,
+    /// Bytes of request body that were let through.
+    pub(crate) body_bytes: u64,
+    /// Whether the client has sent all of its request.
+    pub(crate) body_done: bool,
+    /// Whether the client asks to switch protocols (WebSocket).
+    pub(crate) upgrade: bool,
+    pub(crate) connected: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
+    /// Counts the request as being served.
+    pub(crate) in_flight: Option<Occupied>,
+    pub(crate) rejection: Option<Rejection>,
+    pub(crate) termination: Termination,
+}
+
+/// Who asks, as far as it can be believed.
+pub(crate) struct Client {
+    pub(crate) ip: IpAddr,
+    pub(crate) https: bool,
+    /// The host the client asked a trusted proxy for.
+    pub(crate) forwarded_host: Option<HeaderValue>,
+}
+
+/// Where a request goes. Chosen once; every retry stays with the release.
+pub(crate) struct Chosen {
+    pub(crate) service: Arc<Service>,
+    pub(crate) release: Arc<Release>,
+    /// What names the user: decides the release, and the endpoint when the balance is `hash`.
+    pub(crate) key: Option<String>,
+    /// The cookie to set, when the user has just been given a name.
+    pub(crate) set_cookie: Option<HeaderValue>,
+}
+
+/// One try at one endpoint.
+pub(crate) struct Attempt {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) started: Instant,
+    /// What the answer's header said; the body may still break off.
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) watchdog: Option<Watchdog>,
+    _in_flight: InFlight,
+}
+
+impl Attempt {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, in_flight: InFlight) -> Self {
+        Self { endpoint, started: Instant::now(), outcome: None, watchdog: None, _in_flight: in_flight }
+    }
+}
+
+impl Context {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot,
+            started: Instant::now(),
+            connection: None,
+            client: Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), https: false, forwarded_host: None },
+            request_id: HeaderValue::from_static(""),
+            trace_parent: TraceParent::new(1, 1),
+            trace_inbound: false,
+            host: String::new(),
+            path: None,
+            route: None,
+            chosen: None,
+            metrics: None,
+            attempt: None,
+            last_endpoint: None,
+            tried: Tried::default(),
+            attempts: 0,
+            body_bytes: 0,
+            body_done: false,
+            upgrade: false,
+            connected: None,
+            first_byte: None,
+            in_flight: None,
+            rejection: None,
+            termination: Termination::Ok,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The end of a request: counted, logged, and its connection ready for the next one.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gateway_core::outcome::{Outcome, Termination};
+use http::{StatusCode, header};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource};
+
+use super::attempt;
+use super::context::Context;
+use crate::listener::connection::Phase;
+use crate::runtime::Runtime;
+use crate::telemetry::access_log::{Entry, Text, Timers};
+use crate::telemetry::metrics::RequestMetrics;
+
+/// Counted for a client that left before an answer began; nginx made the number custom.
+const CLIENT_CLOSED: u16 = 499;
+
+/// Records a finished request, however it ended.
+pub(super) fn finish(runtime: &Runtime, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+    let timers = Timers { connect: ctx.connected, first_byte: ctx.first_byte, total: ctx.started.elapsed() };
+    settle(error, ctx);
+    let status = session.response_written().map(|response| response.status);
+    let counted = status.or(StatusCode::from_u16(CLIENT_CLOSED).ok()).unwrap_or(StatusCode::BAD_REQUEST);
+    let metrics = ctx.metrics.take().unwrap_or_else(|| ctx.snapshot.unmatched.clone());
+    metrics.record(&session.req_header().method, counted, timers.total);
+    if ctx.snapshot.model.access_log.is_some() {
+        runtime.access_log.log(entry(session, ctx, status, metrics, timers));
+    }
+    ctx.in_flight = None;
+    if let Some(connection) = &ctx.connection {
+        connection.enter(Phase::Idle);
+    }
+}
+
+/// Ends the attempt that is still under way: its answer has come through, or the client left in the middle of it.
+fn settle(error: Option<&Error>, ctx: &mut Context) {
+    let left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+    if left && ctx.rejection.is_none() {
+        ctx.termination = Termination::ClientClosed;
+    }
+    let answered = ctx.attempt.as_ref().and_then(|attempt| attempt.outcome);
+    let outcome = if left { Outcome::ClientAbort } else { answered.unwrap_or(Outcome::Local) };
+    attempt::end(ctx, outcome);
+}
+
+fn entry(
+    session: &mut Session,
+    ctx: &mut Context,
+    status: Option<StatusCode>,
+    metrics: Arc<RequestMetrics>,
+    timers: Timers,
+) -> Entry {
+    let bytes = session.body_bytes_sent() as u64;
+    let request = session.req_header();
+    let path = match request.uri.path_and_query() {
+        Some(path) => Text::from(path.clone()),
+        None => Text::from(String::from_utf8_lossy(request.raw_path()).into_owned()),
+    };
+    Entry {
+        time: SystemTime::now() - timers.total,
+        request_id: ctx.request_id.clone().into(),
+        trace_id: Some(ctx.trace_parent.trace_id()),
+        client_ip: ctx.client.ip,
+        method: request.method.clone(),
+        host: std::mem::take(&mut ctx.host).into(),
+        path,
+        protocol: request.version,
+        user_agent: request.headers.get(header::USER_AGENT).cloned(),
+        status,
+        bytes,
+        served_by: metrics,
+        endpoint: ctx.last_endpoint.as_ref().map(|endpoint| endpoint.label.clone()),
+        attempts: ctx.attempts,
+        timers,
+        termination: ctx.termination,
+    }
+}

@@ -1,0 +1,119 @@
+//! Answers of the gateway's own, and what becomes of a request that fails.
+
+use bytes::Bytes;
+use gateway_core::outcome::Termination;
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::date::get_cached_date;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::context::Context;
+use super::forward;
+use super::rejection::Rejection;
+
+/// An answer the configuration or HTTP itself asks for.
+pub(crate) struct Answer {
+    status: StatusCode,
+    location: Option<HeaderValue>,
+    termination: Termination,
+}
+
+impl Answer {
+    /// A status without a body.
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        Self { status, location: None, termination: Termination::Responded }
+    }
+
+    /// The same place over https; 308, so that method and body are kept (RFC 9110 §15.4.9).
+    pub(crate) fn to_https(request: &RequestHeader, host: &str, port: u16) -> Self {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let location = HeaderValue::try_from(format!("https://{host}{port}{target}")).ok();
+        Self { status: StatusCode::PERMANENT_REDIRECT, location, termination: Termination::Redirected }
+    }
+}
+
+/// Sends an answer and keeps the connection.
+pub(super) async fn answer(session: &mut Session, ctx: &mut Context, answer: Answer) -> Result<()> {
+    ctx.termination = answer.termination;
+    let mut response = ResponseHeader::build(answer.status, Some(6))?;
+    if let Some(location) = answer.location {
+        response.insert_header(header::LOCATION, location)?;
+    }
+    send(session, ctx, response, Bytes::new()).await
+}
+
+/// Turns a request away; the connection stays when the rest of the request comes soon.
+pub(super) async fn reject(session: &mut Session, ctx: &mut Context, rejection: Rejection) -> Result<()> {
+    note(ctx, rejection);
+    let (content_type, body) = rejection.body(&session.req_header().headers, &ctx.request_id);
+    let mut response = ResponseHeader::build(rejection.status(), Some(8))?;
+    response.insert_header(header::CONTENT_TYPE, content_type)?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    send(session, ctx, response, body).await
+}
+
+/// Ends a request that failed on its way; gives the status for the record, 0 when nobody is left to read one.
+pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error) -> u16 {
+    let Some(rejection) = blame(error, ctx) else {
+        ctx.termination = Termination::ClientClosed;
+        return 0;
+    };
+    // What follows on this connection cannot be told from the rest of this request.
+    session.set_keepalive(None);
+    if session.response_written().is_some() {
+        note(ctx, rejection);
+        return 0;
+    }
+    if reject(session, ctx, rejection).await.is_err() {
+        ctx.termination = Termination::ClientClosed;
+    }
+    rejection.status().as_u16()
+}
+
+/// Whose fault an error is; `None` when the client is gone.
+fn blame(error: &Error, ctx: &Context) -> Option<Rejection> {
+    if let Some(rejection) = ctx.rejection {
+        return Some(rejection);
+    }
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(400)) => Some(Rejection::BadFields),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Rejection::RequestTimeout),
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::H2Error) => {
+            Some(Rejection::BadFields)
+        }
+        (ErrorSource::Downstream, _) => None,
+        (ErrorSource::Upstream, _) => Some(Rejection::UpstreamFailed),
+        _ => Some(Rejection::Internal),
+    }
+}
+
+fn note(ctx: &mut Context, rejection: Rejection) {
+    ctx.rejection = Some(rejection);
+    ctx.termination = rejection.termination();
+    if let (Some(reason), Some(connection)) = (rejection.bad_request(), &ctx.connection) {
+        connection.listener.metrics.bad_requests.count(reason);
+    }
+}
+
+async fn send(
+    session: &mut Session,
+    ctx: &mut Context,
+    mut response: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    response.insert_header(header::DATE, get_cached_date())?;
+    forward::stamp(&mut response, ctx);
+    let bodiless = body.is_empty() || session.req_header().method == Method::HEAD;
+    if session.req_header().version == Version::HTTP_10 {
+        response.set_version(Version::HTTP_11);
+    }
+    session.write_response_header(Box::new(response), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}

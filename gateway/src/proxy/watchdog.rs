@@ -1,0 +1,104 @@
+//! Deadlines within one attempt that Pingora's single read time-out cannot express.
+//!
+//! Pingora has one time-out for every read from an origin. A service may allow 5 s to the first byte and an hour of
+//! silence in a stream. Pingora then gets the longer of the two, and the shorter is watched here: when it passes, the
+//! origin's socket is shut down, which Pingora sees as a broken connection and the proxy reports as a time-out.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+/// Watches one attempt on one HTTP/1 connection; dropping it calls it off.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    begun: Instant,
+    /// Milliseconds after `begun`.
+    deadline: AtomicU64,
+    bitten: AtomicBool,
+}
+
+impl Watchdog {
+    /// Watches `socket`, whose first byte is due within `limit`. `None` when the process is out of descriptors.
+    ///
+    /// The descriptor is duplicated, so that a number used again meanwhile is never hit.
+    pub(crate) fn watch(socket: RawFd, limit: Duration) -> Option<Self> {
+        // SAFETY: Pingora owns the socket for as long as the hook that calls this runs; it is only duplicated here.
+        let owned = unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned().ok()?;
+        let shared = Arc::new(Shared {
+            begun: Instant::now(),
+            deadline: AtomicU64::new(limit.as_millis() as u64),
+            bitten: AtomicBool::new(false),
+        });
+        let task = tokio::spawn(guard(shared.clone(), owned));
+        Some(Self { shared, task })
+    }
+
+    /// Grants another `limit` from now on.
+    pub(crate) fn extend(&self, limit: Duration) {
+        let deadline = self.shared.begun.elapsed() + limit;
+        self.shared.deadline.store(deadline.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the deadline has passed and the socket was shut down.
+    pub(crate) fn has_bitten(&self) -> bool {
+        self.shared.bitten.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn guard(shared: Arc<Shared>, socket: OwnedFd) {
+    loop {
+        let deadline = Duration::from_millis(shared.deadline.load(Ordering::Relaxed));
+        let left = deadline.saturating_sub(shared.begun.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(left).await;
+    }
+    shared.bitten.store(true, Ordering::Relaxed);
+    // SAFETY: the descriptor is ours until this function ends.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_socket_ends_when_the_deadline_passes_and_not_before() {
+        let (mut ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let dog = Watchdog::watch(theirs.as_raw_fd(), Duration::from_millis(20)).expect("a watchdog");
+        dog.extend(Duration::from_millis(40));
+        assert!(!dog.has_bitten());
+        let read = tokio::task::spawn_blocking(move || ours.read(&mut [0; 1]));
+        assert_eq!(read.await.expect("the reader").expect("end of stream"), 0);
+        assert!(dog.has_bitten());
+    }
+
+    #[tokio::test]
+    async fn a_watchdog_that_is_called_off_leaves_the_socket_alone() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        drop(Watchdog::watch(theirs.as_raw_fd(), Duration::ZERO));
+        ours.set_nonblocking(true).expect("a socket option");
+        tokio::task::yield_now().await;
+        let error = (&ours).read(&mut [0; 1]).expect_err("nothing to read");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
+}

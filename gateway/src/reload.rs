@@ -1,0 +1,145 @@
+//! From a changed file, a SIGHUP or a call to a new configuration, or to a report of what is wrong with it.
+//!
+//! Directories are watched, not files: editors and Kubernetes put a new file in the place of the old one.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gateway_core::config::report::Report;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::load;
+use crate::runtime::Runtime;
+use crate::telemetry::labels::Reload;
+
+/// Changes that come together are one change.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// What a reload did.
+pub(crate) struct Outcome {
+    pub(crate) revision: u64,
+    /// One line for each thing that changed.
+    pub(crate) changed: Vec<String>,
+    pub(crate) warnings: Report,
+}
+
+/// Loads the file again and publishes what it says; the old configuration serves on when it is bad.
+///
+/// # Errors
+/// Everything that is wrong, all at once.
+pub(crate) async fn reload(runtime: &Runtime) -> Result<Outcome, Report> {
+    let path = runtime.path.clone();
+    let result = match tokio::task::spawn_blocking(move || load::load(&path)).await {
+        Ok(Ok(loaded)) => {
+            let warnings = loaded.warnings.clone();
+            let published = runtime.publish(loaded).await;
+            published.map(|(revision, changes)| Outcome { revision, changed: changes.lines(), warnings })
+        }
+        Ok(Err(report)) => Err(report),
+        Err(panicked) => Err(crashed(&runtime.path, &panicked.to_string())),
+    };
+    account(runtime, &result);
+    result
+}
+
+fn crashed(path: &Path, reason: &str) -> Report {
+    use gateway_core::config::problem::{Code, Problem};
+    let problem = Problem::error(Code::File, format!("loading failed: {reason}"));
+    Report::new(&path.display().to_string(), "", vec![problem])
+}
+
+fn account(runtime: &Runtime, result: &Result<Outcome, Report>) {
+    let label = if result.is_ok() { Reload::Success } else { Reload::Failure };
+    runtime.metrics.note_reload(label, SystemTime::now());
+    match result {
+        Ok(outcome) => {
+            tracing::info!(revision = outcome.revision, changed = outcome.changed.join("; "), "reloaded");
+            if !outcome.warnings.is_empty() {
+                tracing::warn!("the configuration has warnings\n{}", outcome.warnings);
+            }
+        }
+        Err(report) => tracing::error!("not reloaded; the previous configuration serves on\n{report}"),
+    }
+}
+
+/// Reloads on SIGHUP and whenever a file the configuration consists of changes.
+pub(crate) fn watch(runtime: Arc<Runtime>) {
+    let (told, changes) = unbounded_channel();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // The receiver goes only with the process.
+        let _ = told.send(event);
+    });
+    match watcher {
+        Ok(watcher) => drop(tokio::spawn(follow_files(runtime.clone(), watcher, changes))),
+        Err(error) => tracing::error!(%error, "cannot watch files; use SIGHUP or `gateway reload` instead"),
+    }
+    tokio::spawn(follow_signals(runtime));
+}
+
+async fn follow_signals(runtime: Arc<Runtime>) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::error!(%error, "cannot listen for SIGHUP"),
+    };
+    while hangups.recv().await.is_some() {
+        runtime.access_log.reopen();
+        // The outcome is logged and counted; a signal has no one else to tell.
+        let _ = reload(&runtime).await;
+    }
+}
+
+async fn follow_files(
+    runtime: Arc<Runtime>,
+    mut watcher: RecommendedWatcher,
+    mut changes: UnboundedReceiver<notify::Result<Event>>,
+) {
+    let mut watched = HashSet::new();
+    // What was refused is not tried again until it changes.
+    let mut refused = None;
+    loop {
+        let snapshot = runtime.snapshot();
+        watch_directories(&mut watcher, &mut watched, &snapshot.files);
+        let now = load::fingerprint(&snapshot.files);
+        if now != snapshot.fingerprint && refused != Some(now) {
+            refused = reload(&runtime).await.is_err().then_some(now);
+            continue;
+        }
+        drop(snapshot);
+        tokio::select! {
+            event = changes.recv() => match event {
+                Some(event) if concerns_files(&event) => settle(&mut changes).await,
+                Some(_) => {}
+                None => return,
+            },
+            () = runtime.published() => {}
+        }
+    }
+}
+
+/// Waits until nothing has changed for [`DEBOUNCE`].
+async fn settle(changes: &mut UnboundedReceiver<notify::Result<Event>>) {
+    while let Ok(Some(_)) = tokio::time::timeout(DEBOUNCE, changes.recv()).await {}
+}
+
+fn concerns_files(event: &notify::Result<Event>) -> bool {
+    !matches!(event, Ok(Event { kind: EventKind::Access(_), .. }))
+}
+
+fn watch_directories(watcher: &mut RecommendedWatcher, watched: &mut HashSet<PathBuf>, files: &[PathBuf]) {
+    for directory in files.iter().filter_map(|file| file.parent()) {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        if watched.contains(directory) {
+            continue;
+        }
+        match watcher.watch(directory, RecursiveMode::NonRecursive) {
+            Ok(()) => drop(watched.insert(directory.to_owned())),
+            Err(error) => {
+                tracing::error!(%error, directory = %directory.display(), "cannot watch a directory")
+            }
+        }
+    }
+}

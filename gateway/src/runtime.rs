@@ -1,0 +1,161 @@
+//! The current snapshot, and the state that must outlive a reload.
+//!
+//! Requests, reloads and the admin API meet here and only here; this alone publishes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use gateway_core::config::changes::{self, Changes};
+use gateway_core::config::model::Gateway;
+use gateway_core::config::problem::{Code, Problem};
+use gateway_core::config::report::Report;
+use tokio::sync::{Mutex, Notify};
+
+use crate::listener::tls::Tickets;
+use crate::load::Loaded;
+use crate::server::StartError;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Materials;
+use crate::upstream::registry::Registry;
+use crate::upstream::resolve::Names;
+
+/// One running gateway.
+pub(crate) struct Runtime {
+    /// The configuration file.
+    pub(crate) path: PathBuf,
+    pub(crate) started: Instant,
+    pub(crate) metrics: Metrics,
+    pub(crate) access_log: AccessLog,
+    pub(crate) names: Names,
+    pub(crate) tickets: Tickets,
+    pub(crate) registry: Registry,
+    current: ArcSwap<Snapshot>,
+    publishing: Mutex<()>,
+    published: Notify,
+    ready: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Runtime {
+    /// Builds and publishes the first snapshot; looks up names.
+    ///
+    /// # Errors
+    /// When the access log cannot be opened or TLS cannot be set up.
+    pub(crate) async fn new(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, StartError> {
+        let metrics = Metrics::new(SystemTime::now());
+        let access_log = AccessLog::start(loaded.gateway.access_log.clone(), metrics.access_log_dropped())
+            .map_err(|error| StartError::System { what: "cannot open the access log", error })?;
+        let (names, tickets, registry) = (Names::default(), Tickets::default(), Registry::default());
+        names.learn(&loaded.gateway).await;
+        let materials = Materials { metrics: &metrics, registry: &registry, names: &names };
+        let first = Snapshot::compile(1, loaded, &materials, &tickets)?;
+        Ok(Arc::new(Self {
+            path,
+            started: Instant::now(),
+            current: ArcSwap::from_pointee(first),
+            metrics,
+            access_log,
+            names,
+            tickets,
+            registry,
+            publishing: Mutex::new(()),
+            published: Notify::new(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// The configuration that serves now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Makes a loaded configuration the current one; gives its revision and what changed.
+    ///
+    /// # Errors
+    /// A report when something changed that only a new process can take up; nothing is changed then.
+    pub(crate) async fn publish(&self, loaded: Loaded) -> Result<(u64, Changes), Report> {
+        let _one_at_a_time = self.publishing.lock().await;
+        let before = self.snapshot();
+        let changes = changes::compare(&before.model, &loaded.gateway);
+        if changes.needs_restart() {
+            return Err(changes.refusal(&loaded.warnings));
+        }
+        self.names.learn(&loaded.gateway).await;
+        self.retarget_log(&before.model, &loaded)?;
+        let revision = before.revision + 1;
+        let materials = self.materials();
+        let next = Snapshot::compile(revision, loaded, &materials, &self.tickets)?;
+        self.current.store(Arc::new(next));
+        self.registry.sweep();
+        self.published.notify_waiters();
+        Ok((revision, changes))
+    }
+
+    fn retarget_log(&self, before: &Gateway, loaded: &Loaded) -> Result<(), Report> {
+        let target = &loaded.gateway.access_log;
+        if *target == before.access_log {
+            return Ok(());
+        }
+        self.access_log.switch(target.clone()).map_err(|error| {
+            let mut report = loaded.warnings.clone();
+            report.push(Problem::error(Code::File, format!("cannot open the access log: {error}")));
+            report
+        })
+    }
+
+    /// Returns when the next configuration has been published.
+    pub(crate) async fn published(&self) {
+        self.published.notified().await;
+    }
+
+    /// Takes up new addresses of host names.
+    pub(crate) fn refresh_endpoints(&self, hosts: &[String]) {
+        let snapshot = self.snapshot();
+        for service in snapshot.services.values() {
+            for release in &service.releases {
+                if hosts.iter().any(|host| release.names_host(host)) {
+                    release.refresh(&service.name, &self.materials());
+                }
+            }
+        }
+    }
+
+    fn materials(&self) -> Materials<'_> {
+        Materials { metrics: &self.metrics, registry: &self.registry, names: &self.names }
+    }
+
+    /// Connections of clients that are open.
+    pub(crate) fn open_connections(&self) -> i64 {
+        self.snapshot().listeners.values().map(|listener| listener.metrics.open()).sum()
+    }
+
+    /// Whether requests are welcome: started, and not stopping.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && !self.is_draining()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on clients are asked to go elsewhere.
+    pub(crate) fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that everything is up.
+    pub(crate) fn announce_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+        for (name, listener) in &self.snapshot().listeners {
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            tracing::info!(listener = %name, address = %listener.address, scheme, "listening");
+        }
+        tracing::info!(config = %self.path.display(), "ready");
+    }
+}

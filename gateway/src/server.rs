@@ -1,0 +1,261 @@
+//! The process: sockets, runtimes, signals, and a graceful end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::config::model::{Gateway, Socket as AdminSocket};
+use gateway_core::name::ListenerName;
+use parking_lot::Mutex;
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::TcpSocketOptions;
+use pingora::protocols::TcpKeepalive;
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{Fds, ListenFds};
+use pingora::services::listening::Service;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::listener::edge::Edge;
+use crate::listener::slots::Slots;
+use crate::load::{self, Loaded};
+use crate::proxy::Proxy;
+use crate::reload;
+use crate::runtime::Runtime;
+use crate::upstream::resolve;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// How long after SIGTERM the listeners still accept, so that clients with open connections hear `Connection: close`
+/// and a balancer in front sees `/readyz` turn before anything is refused.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long the end of the process waits for the access log's disk.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Idle origin connections kept over all origins.
+const UPSTREAM_POOL: usize = 4096;
+
+/// Windows for uploads over HTTP/2: per stream, and for a connection (DESIGN §5).
+const H2_STREAM_WINDOW: u32 = 256 << 10;
+const H2_CONNECTION_WINDOW: u32 = 1 << 20;
+const H2_IDLE: Duration = Duration::from_secs(75);
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is bad; the report says why.
+    #[error("{0}")]
+    Configuration(#[from] gateway_core::config::report::Report),
+    /// A socket cannot be had.
+    #[error("{who} cannot listen on {address}: {reason}")]
+    Bind {
+        /// The listener's name, or `admin`.
+        who: String,
+        /// As configured.
+        address: String,
+        /// What the system said, and what to do.
+        reason: String,
+    },
+    /// Something else the system refused.
+    #[error("{what}: {error}")]
+    System {
+        /// What was asked.
+        what: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// How a process came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// After one signal: every request was finished, or the drain time was over.
+    Drained,
+    /// By a second signal, at once.
+    Cut,
+}
+
+/// The sockets of a process, all bound before anything else starts.
+struct Sockets {
+    listeners: Vec<(ListenerName, SocketAddr, TcpListener)>,
+    admin: admin::AdminListener,
+}
+
+/// Serves the configuration at `path` until a signal ends it.
+///
+/// # Errors
+/// [`StartError`] when it cannot begin; nothing was served then.
+pub fn run(path: &Path) -> Result<Ended, StartError> {
+    let loaded = load::load(path)?;
+    if !loaded.warnings.is_empty() {
+        eprint!("{}", loaded.warnings);
+    }
+    let sockets = Sockets::bind(&loaded.gateway)?;
+    let edge = runtime("edge", threads(&loaded.gateway))?;
+    let control = runtime("control", 1)?;
+    let code = control.block_on(serve(path.to_owned(), loaded, sockets, edge.handle().clone()));
+    edge.shutdown_timeout(Duration::from_millis(100));
+    control.shutdown_timeout(Duration::from_millis(100));
+    code
+}
+
+fn threads(gateway: &Gateway) -> usize {
+    let available = || std::thread::available_parallelism().map_or(1, usize::from);
+    gateway.runtime.threads.unwrap_or_else(available)
+}
+
+fn runtime(name: &'static str, threads: usize) -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::System { what: "cannot start threads", error })
+}
+
+impl Sockets {
+    fn bind(gateway: &Gateway) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for (name, listener) in &gateway.listeners {
+            let address = listener.address.value;
+            let socket =
+                bind(address).map_err(|error| refused(format!("listener `{name}`"), &address, &error))?;
+            listeners.push((name.clone(), address, socket));
+        }
+        let admin = match &gateway.admin.listen {
+            AdminSocket::Tcp(address) => bind(*address)
+                .map(admin::AdminListener::Tcp)
+                .map_err(|error| refused("admin".into(), address, &error))?,
+            AdminSocket::Unix(path) => admin::AdminListener::bind_unix(path)
+                .map_err(|error| refused("admin".into(), &path.display(), &error))?,
+        };
+        Ok(Self { listeners, admin })
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn refused(who: String, address: &dyn std::fmt::Display, error: &io::Error) -> StartError {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the address is in use; stop what holds it, or change it in the file".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    StartError::Bind { who, address: address.to_string(), reason }
+}
+
+async fn serve(
+    path: PathBuf,
+    loaded: Loaded,
+    sockets: Sockets,
+    edge: tokio::runtime::Handle,
+) -> Result<Ended, StartError> {
+    let system = |error| StartError::System { what: "cannot install signal handlers", error };
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    let runtime = Runtime::new(path, loaded).await?;
+    let (stop, stopped) = watch::channel(false);
+    let proxy = Arc::new(proxy(&runtime));
+    let slots = Arc::new(Slots::default());
+    for (name, address, socket) in sockets.listeners {
+        let app =
+            Edge { name: name.clone(), runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
+        edge.spawn(listen(name, address, socket, app, stopped.clone()));
+    }
+    tokio::spawn(admin::serve(sockets.admin, runtime.clone()));
+    tokio::spawn(resolve::keep_resolving(runtime.clone()));
+    reload::watch(runtime.clone());
+    runtime.announce_ready();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::select! {
+        () = drain(&runtime, &stop) => Ok(Ended::Drained),
+        _ = terminate.recv() => Ok(Ended::Cut),
+        _ = interrupt.recv() => Ok(Ended::Cut),
+    }
+}
+
+/// Closes listeners, lets requests finish, and returns when the last connection is gone or the drain time is over.
+async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
+    let limit = runtime.snapshot().model.runtime.drain;
+    tracing::info!(connections = runtime.open_connections(), drain = ?limit, "stopping");
+    runtime.begin_draining();
+    tokio::time::sleep(LINGER.min(limit)).await;
+    stop.send_replace(true);
+    let emptied = tokio::time::timeout(limit, async {
+        while runtime.open_connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    if emptied.await.is_err() {
+        tracing::warn!(connections = runtime.open_connections(), "drain time is over: the rest is cut");
+    }
+    if !runtime.access_log.flush(LOG_PATIENCE) {
+        tracing::warn!("the access log could not be written to its end");
+    }
+    tracing::info!("stopped");
+}
+
+fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
+    let mut conf = ServerConf::default();
+    conf.threads = threads(&runtime.snapshot().model);
+    conf.upstream_keepalive_pool_size = UPSTREAM_POOL;
+    let mut proxy = HttpProxy::new(Proxy::new(runtime.clone()), Arc::new(conf));
+    let mut h2 = default_h2_options();
+    h2.initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
+    proxy.h2_options = Some(h2);
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(H2_IDLE);
+    proxy.server_options = Some(options);
+    proxy
+}
+
+/// Accepts on a socket that is already bound: Pingora adopts it because the address is the same text.
+async fn listen(
+    name: ListenerName,
+    address: SocketAddr,
+    socket: TcpListener,
+    app: Edge,
+    stopped: watch::Receiver<bool>,
+) {
+    let address = address.to_string();
+    let mut fds = Fds::new();
+    fds.add(address.clone(), socket.into_raw_fd());
+    let fds: ListenFds = Arc::new(Mutex::new(fds));
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::from_secs(60),
+    });
+    let mut service = Service::new(name.to_string(), app);
+    service.add_tcp_with_settings(&address, options);
+    pingora::services::Service::start_service(&mut service, Some(fds), stopped, 1).await;
+}

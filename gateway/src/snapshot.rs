@@ -1,0 +1,212 @@
+//! A configuration arranged for serving: every look-up a request needs, built once and never changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gateway_core::client_ip::TrustedProxies;
+use gateway_core::config::model::{self, Gateway};
+use gateway_core::config::problem::{Code, Problem};
+use gateway_core::config::report::Report;
+use gateway_core::name::{ListenerName, RouteName, ServiceName};
+use gateway_core::route::table::Table;
+use indexmap::IndexMap;
+
+use crate::listener::Listener;
+use crate::listener::tls::{self, Certificate, Tickets};
+use crate::load::Loaded;
+use crate::telemetry::instruments::{Gauge, Occupancy};
+use crate::telemetry::metrics::RequestMetrics;
+use crate::upstream::peer::{PeerTemplate, UpstreamTls};
+use crate::upstream::{Materials, Release, Service};
+
+/// A configuration as served.
+pub(crate) struct Snapshot {
+    /// Counts publications of this process, from 1.
+    pub(crate) revision: u64,
+    pub(crate) loaded_at: SystemTime,
+    pub(crate) model: Gateway,
+    /// As written, secrets redacted.
+    pub(crate) shown: serde_json::Value,
+    pub(crate) warnings: Report,
+    /// Files whose change is a reason to load again.
+    pub(crate) files: Vec<std::path::PathBuf>,
+    /// Of their contents.
+    pub(crate) fingerprint: u64,
+    pub(crate) listeners: HashMap<ListenerName, Arc<Listener>>,
+    pub(crate) certificates: Vec<ServedCertificate>,
+    pub(crate) services: IndexMap<ServiceName, Arc<Service>>,
+    pub(crate) routes: Table<Arc<Route>>,
+    pub(crate) trusted: TrustedProxies,
+    /// Where requests that no route matched are counted.
+    pub(crate) unmatched: Arc<RequestMetrics>,
+}
+
+/// A certificate and where it is shown.
+pub(crate) struct ServedCertificate {
+    pub(crate) listener: ListenerName,
+    pub(crate) certificate: Arc<Certificate>,
+    pub(crate) path: std::path::PathBuf,
+    _expiry: Arc<Gauge>,
+}
+
+/// A route as served.
+pub(crate) struct Route {
+    pub(crate) name: RouteName,
+    pub(crate) action: Action,
+    /// In bytes.
+    pub(crate) body_limit: u64,
+    pub(crate) in_flight: Arc<Occupancy>,
+    /// One for each release of the service, by its index.
+    metrics: Vec<Arc<RequestMetrics>>,
+    /// For requests that never got as far as a release.
+    pub(crate) own_metrics: Arc<RequestMetrics>,
+}
+
+/// What is done with a request.
+pub(crate) enum Action {
+    /// Send it to a service.
+    Forward(Arc<Service>),
+}
+
+impl Route {
+    pub(crate) fn metrics_for(&self, release: &Release) -> &Arc<RequestMetrics> {
+        self.metrics.get(release.index).unwrap_or(&self.own_metrics)
+    }
+}
+
+impl Snapshot {
+    /// Arranges a loaded configuration; what outlives reloads is taken up by name.
+    ///
+    /// # Errors
+    /// A report when TLS cannot be set up from files that were read well.
+    pub(crate) fn compile(
+        revision: u64,
+        loaded: Loaded,
+        materials: &Materials<'_>,
+        tickets: &Tickets,
+    ) -> Result<Self, Report> {
+        let gateway = &loaded.gateway;
+        let (listeners, certificates) = listeners(&loaded, materials, tickets)?;
+        let services: IndexMap<ServiceName, Arc<Service>> = gateway
+            .services
+            .iter()
+            .map(|(name, service)| {
+                let template = template(service, &loaded);
+                (name.clone(), Arc::new(Service::new(name, service, template, materials)))
+            })
+            .collect();
+        let routes = Table::new(gateway.routes.iter().filter_map(|(name, route)| {
+            Some((name.clone(), &route.matches, Arc::new(Route::new(name, route, &services, materials)?)))
+        }));
+        Ok(Self {
+            revision,
+            loaded_at: SystemTime::now(),
+            listeners,
+            certificates,
+            services,
+            routes,
+            trusted: TrustedProxies::new(&gateway.trusted_proxies),
+            unmatched: materials.metrics.requests(None, None),
+            model: loaded.gateway,
+            shown: loaded.shown,
+            warnings: loaded.warnings,
+            files: loaded.files,
+            fingerprint: loaded.fingerprint,
+        })
+    }
+}
+
+impl Route {
+    /// `None` only for a route to a service that does not exist, which the model rules out.
+    fn new(
+        name: &RouteName,
+        route: &model::Route,
+        services: &IndexMap<ServiceName, Arc<Service>>,
+        materials: &Materials<'_>,
+    ) -> Option<Self> {
+        let model::Action::Forward(service) = &route.action else { return None };
+        let service = services.get(service)?.clone();
+        let metrics = materials.metrics;
+        Some(Self {
+            name: name.clone(),
+            body_limit: route.body_limit.0,
+            in_flight: metrics.in_flight(Some(name)),
+            metrics: service
+                .releases
+                .iter()
+                .map(|release| metrics.requests(Some(name), Some((&service.name, &release.name))))
+                .collect(),
+            own_metrics: metrics.requests(Some(name), None),
+            action: Action::Forward(service),
+        })
+    }
+}
+
+fn template(service: &model::Service, loaded: &Loaded) -> PeerTemplate {
+    let tls = service.tls.as_ref().map(|tls| {
+        let ca = tls.ca.as_ref().and_then(|ca| loaded.material.upstream_roots(ca));
+        let client = tls.client_cert.as_ref().and_then(|pair| loaded.material.client_key(pair));
+        UpstreamTls::new(tls.sni.clone(), ca, client)
+    });
+    PeerTemplate { timeouts: service.timeouts.clone(), protocol: service.protocol, tls }
+}
+
+type Listeners = (HashMap<ListenerName, Arc<Listener>>, Vec<ServedCertificate>);
+
+fn listeners(loaded: &Loaded, materials: &Materials<'_>, tickets: &Tickets) -> Result<Listeners, Report> {
+    let gateway = &loaded.gateway;
+    let https = gateway.listeners.values().find(|listener| listener.tls.is_some());
+    let https_port = https.map(|listener| listener.address.value.port());
+    let (mut listeners, mut served) = (HashMap::new(), Vec::new());
+    for (name, listener) in &gateway.listeners {
+        let tls = match &listener.tls {
+            Some(tls) => Some(secure(name, tls, listener, loaded, tickets)?),
+            None => None,
+        };
+        for (pair, certificate) in certificates(listener, loaded) {
+            let expiry = materials.metrics.certificate_expiry(name, &certificate.label());
+            expiry.set(certificate.not_after as f64);
+            let path = pair.cert.value.clone();
+            served.push(ServedCertificate { listener: name.clone(), certificate, path, _expiry: expiry });
+        }
+        let built = Listener {
+            address: listener.address.value,
+            tls,
+            redirect_port: https_port.filter(|_| listener.redirect_https),
+            proxy_protocol: listener.proxy_protocol,
+            limits: listener.limits.clone(),
+            metrics: materials.metrics.listener(name),
+        };
+        listeners.insert(name.clone(), Arc::new(built));
+    }
+    Ok((listeners, served))
+}
+
+fn certificates<'a>(
+    listener: &'a model::Listener,
+    loaded: &Loaded,
+) -> Vec<(&'a model::Certificate, Arc<Certificate>)> {
+    let Some(tls) = &listener.tls else { return Vec::new() };
+    tls.certificates.iter().zip(loaded.material.certificates(tls)).collect()
+}
+
+fn secure(
+    name: &ListenerName,
+    tls: &model::Tls,
+    listener: &model::Listener,
+    loaded: &Loaded,
+    tickets: &Tickets,
+) -> Result<Arc<rustls::ServerConfig>, Report> {
+    let certificates = loaded.material.certificates(tls);
+    let roots = tls.client_auth.as_ref().and_then(|auth| loaded.material.client_roots(auth));
+    let built = tickets
+        .of(name, tls.client_auth.as_ref(), roots.as_deref())
+        .and_then(|tickets| tls::server_config(tls, &certificates, roots, tickets));
+    built.map_err(|reason| {
+        let problem = Problem::error(Code::File, format!("listener `{name}` cannot speak TLS: {reason}"));
+        let mut report = loaded.warnings.clone();
+        report.push(problem.at(listener.address.span, "this listener"));
+        report
+    })
+}

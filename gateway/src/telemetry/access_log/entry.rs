@@ -1,0 +1,352 @@
+//! What the access log says about one request, and how that becomes a line of JSON.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use gateway_core::outcome::Termination;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, StatusCode, Version};
+use serde::{Serialize, Serializer};
+
+use crate::telemetry::metrics::RequestMetrics;
+
+/// One finished request. Everything is moved or shared into it; nothing is formatted before the writer's thread.
+#[derive(Debug)]
+pub struct Entry {
+    /// When the request's header was complete.
+    pub time: SystemTime,
+    /// The id that is forwarded and returned.
+    pub request_id: Text,
+    /// The trace id of `traceparent`, given or made.
+    pub trace_id: Option<u128>,
+    /// The resolved client address.
+    pub client_ip: IpAddr,
+    /// As sent.
+    pub method: Method,
+    /// Host or `:authority`.
+    pub host: Text,
+    /// The path as sent; of a [`PathAndQuery`] only the path is logged, for queries hold secrets.
+    pub path: Text,
+    /// HTTP version spoken with the client.
+    pub protocol: Version,
+    /// The request's User-Agent.
+    pub user_agent: Option<HeaderValue>,
+    /// What the client was answered; `None` when it was not.
+    pub status: Option<StatusCode>,
+    /// Body bytes sent to the client.
+    pub bytes: u64,
+    /// Names of route, service and release.
+    pub served_by: Arc<RequestMetrics>,
+    /// The endpoint of the last attempt.
+    pub endpoint: Option<Arc<str>>,
+    /// Tries at endpoints.
+    pub attempts: u32,
+    /// Where the time went.
+    pub timers: Timers,
+    /// How it ended.
+    pub termination: Termination,
+}
+
+/// Where the time of a request went. Logged in milliseconds with three decimals.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Timers {
+    /// Connecting in the last attempt, TLS included; `None` when a pooled connection was used, or none.
+    #[serde(rename = "connect_ms", serialize_with = "optional_milliseconds")]
+    pub connect: Option<Duration>,
+    /// From the request's header to the origin's response header, earlier attempts included.
+    #[serde(rename = "first_byte_ms", serialize_with = "optional_milliseconds")]
+    pub first_byte: Option<Duration>,
+    /// From the request's header to the end of the answer.
+    #[serde(rename = "total_ms", serialize_with = "milliseconds")]
+    pub total: Duration,
+}
+
+/// Text of unknown origin, kept in the form it is found in so that logging it copies nothing. It need not be UTF-8.
+#[derive(Debug, Clone)]
+pub enum Text {
+    /// Known beforehand.
+    Static(&'static str),
+    /// Made for this request.
+    Owned(String),
+    /// Kept elsewhere.
+    Shared(Arc<str>),
+    /// A header's value.
+    Header(HeaderValue),
+    /// Raw bytes.
+    Bytes(Bytes),
+    /// A request target, of which only the path counts.
+    Path(PathAndQuery),
+}
+
+impl Text {
+    /// The text, with U+FFFD for what is not UTF-8.
+    fn to_lossy(&self) -> Cow<'_, str> {
+        match self {
+            Self::Static(text) => Cow::Borrowed(text),
+            Self::Owned(text) => Cow::Borrowed(text),
+            Self::Shared(text) => Cow::Borrowed(text),
+            Self::Header(value) => String::from_utf8_lossy(value.as_bytes()),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes),
+            Self::Path(target) => Cow::Borrowed(target.path()),
+        }
+    }
+}
+
+macro_rules! text_from {
+    ($($variant:ident($from:ty),)+) => {
+        $(impl From<$from> for Text {
+            fn from(text: $from) -> Self {
+                Self::$variant(text)
+            }
+        })+
+    };
+}
+text_from!(
+    Static(&'static str),
+    Owned(String),
+    Shared(Arc<str>),
+    Header(HeaderValue),
+    Bytes(Bytes),
+    Path(PathAndQuery),
+);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_lossy())
+    }
+}
+
+/// An [`Entry`] in the order and with the names it is written; absent things are `null`, so every line has every field.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(serialize_with = "rfc3339")]
+    time: SystemTime,
+    request_id: &'a Text,
+    #[serde(serialize_with = "hexadecimal")]
+    trace_id: Option<u128>,
+    client_ip: IpAddr,
+    method: &'a str,
+    host: &'a Text,
+    path: &'a Text,
+    protocol: &'static str,
+    user_agent: Option<Cow<'a, str>>,
+    status: Option<u16>,
+    bytes: u64,
+    route: &'a str,
+    service: Option<&'a str>,
+    release: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    attempts: u32,
+    timers: Timers,
+    termination: Termination,
+}
+
+impl Entry {
+    /// Appends the entry as one line of JSON, its newline included.
+    pub(super) fn write_line(&self, buffer: &mut Vec<u8>) {
+        let named = |name| Some(name).filter(|name: &&str| !name.is_empty());
+        let line = Line {
+            time: self.time,
+            request_id: &self.request_id,
+            trace_id: self.trace_id,
+            client_ip: self.client_ip.to_canonical(),
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &self.path,
+            protocol: protocol(self.protocol),
+            user_agent: self.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())),
+            status: self.status.map(|status| status.as_u16()),
+            bytes: self.bytes,
+            route: self.served_by.route(),
+            service: named(self.served_by.service()),
+            release: named(self.served_by.release()),
+            endpoint: self.endpoint.as_deref(),
+            attempts: self.attempts,
+            timers: self.timers,
+            termination: self.termination,
+        };
+        // Neither a vector nor strings and numbers can fail to serialise.
+        let _ = serde_json::to_writer(&mut *buffer, &line);
+        buffer.push(b'\n');
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    // Whole microseconds: the nearest f64 prints with at most three decimals.
+    serializer.serialize_f64(duration.as_micros() as f64 / 1000.0)
+}
+
+fn optional_milliseconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => milliseconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn hexadecimal<S: Serializer>(id: &Option<u128>, serializer: S) -> Result<S::Ok, S::Error> {
+    match id {
+        Some(id) => serializer.collect_str(&format_args!("{id:032x}")),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// `2026-03-01T12:34:56.789Z` (RFC 3339); a clock before 1970 is shown as 1970.
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second, milli) = (second / 3600, second / 60 % 60, second % 60, since.subsec_millis());
+    serializer.collect_str(&format_args!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+    ))
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`: years begin in March, so that the
+/// leap day is the last of its year; eras have 400 years.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // since 0000-03-01
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    /// A plain entry that can be told from others by its path.
+    pub(in super::super) fn entry(path: impl Into<Text>) -> Entry {
+        Entry {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_368_496_789),
+            request_id: "id-1".into(),
+            trace_id: None,
+            client_ip: "192.0.2.7".parse().unwrap(),
+            method: Method::GET,
+            host: "shop.example".into(),
+            path: path.into(),
+            protocol: Version::HTTP_11,
+            user_agent: None,
+            status: Some(StatusCode::OK),
+            bytes: 12,
+            served_by: Metrics::new(SystemTime::UNIX_EPOCH).requests(None, None),
+            endpoint: None,
+            attempts: 0,
+            timers: Timers::default(),
+            termination: Termination::NoRoute,
+        }
+    }
+
+    fn line(entry: &Entry) -> String {
+        let mut buffer = Vec::new();
+        entry.write_line(&mut buffer);
+        String::from_utf8(buffer).unwrap()
+    }
+
+    #[test]
+    fn a_full_entry_reads_as_promised() {
+        let names = ("api", "shop", "api-42");
+        let names = (
+            gateway_core::name::RouteName::new(names.0).unwrap(),
+            gateway_core::name::ServiceName::new(names.1).unwrap(),
+            gateway_core::name::ReleaseName::new(names.2).unwrap(),
+        );
+        let full = Entry {
+            trace_id: Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
+            path: PathAndQuery::from_static("/api/x?token=secret").into(),
+            protocol: Version::HTTP_2,
+            user_agent: Some(HeaderValue::from_static("curl/8")),
+            served_by: Metrics::new(SystemTime::UNIX_EPOCH)
+                .requests(Some(&names.0), Some((&names.1, &names.2))),
+            endpoint: Some("10.0.0.1:80".into()),
+            attempts: 2,
+            timers: Timers {
+                connect: None,
+                first_byte: Some(Duration::from_micros(1_500)),
+                total: Duration::from_nanos(2_345_678),
+            },
+            termination: Termination::FailedOver,
+            ..entry("")
+        };
+        assert_eq!(
+            line(&full),
+            concat!(
+                r#"{"time":"2026-03-01T12:34:56.789Z","request_id":"id-1","#,
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client_ip":"192.0.2.7","method":"GET","#,
+                r#""host":"shop.example","path":"/api/x","protocol":"HTTP/2","user_agent":"curl/8","status":200,"#,
+                r#""bytes":12,"route":"api","service":"shop","release":"api-42","endpoint":"10.0.0.1:80","#,
+                r#""attempts":2,"timers":{"connect_ms":null,"first_byte_ms":1.5,"total_ms":2.345},"#,
+                r#""termination":"failed_over"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn nasty_bytes_stay_inside_their_line_and_their_string() {
+        let nasty = b"/\"\\\n\r\t\x00\x1b[31m\x7f\xff\xc3\xe2\x80\xa8\"},{";
+        let entry = Entry {
+            host: HeaderValue::from_bytes(b"\xfe\"evil\\").unwrap().into(),
+            user_agent: Some(HeaderValue::from_bytes(b"\x80\t\"").unwrap()),
+            request_id: String::from("\u{0}\u{1f}").into(),
+            ..entry(Bytes::from_static(nasty))
+        };
+        let line = line(&entry);
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["path"], "/\"\\\n\r\t\u{0}\u{1b}[31m\u{7f}\u{fffd}\u{fffd}\u{2028}\"},{");
+        assert_eq!(json["host"], "\u{fffd}\"evil\\");
+        assert_eq!(json["user_agent"], "\u{fffd}\t\"");
+        assert_eq!(json["request_id"], "\u{0}\u{1f}");
+        assert!(line.bytes().all(|byte| byte >= b' ' || byte == b'\n'));
+    }
+
+    #[test]
+    fn what_is_absent_is_null_and_never_left_out() {
+        let unanswered = Entry { status: None, ..entry("/") };
+        let json: serde_json::Value = serde_json::from_str(&line(&unanswered)).unwrap();
+        for field in ["trace_id", "user_agent", "status", "service", "release", "endpoint"] {
+            assert_eq!(json.get(field), Some(&serde_json::Value::Null), "{field}");
+        }
+        assert_eq!(json["route"], "unmatched");
+    }
+
+    #[test]
+    fn a_mapped_address_is_written_as_the_one_it_stands_for() {
+        let mapped = Entry { client_ip: "::ffff:192.0.2.7".parse().unwrap(), ..entry("/") };
+        assert!(line(&mapped).contains(r#""client_ip":"192.0.2.7""#));
+    }
+
+    #[test]
+    fn dates_are_right_around_leap_days_and_centuries() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(11_017), (2000, 3, 1));
+        assert_eq!(civil(20_513), (2026, 3, 1));
+        assert_eq!(civil(19_722), (2023, 12, 31));
+        assert_eq!(civil(47_540), (2100, 2, 28));
+        assert_eq!(civil(47_541), (2100, 3, 1));
+    }
+}

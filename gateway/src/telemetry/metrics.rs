@@ -1,0 +1,455 @@
+//! Every metric of the gateway by name, and the handles through which they are counted.
+//!
+//! The parts of a snapshot ask for their handles once, while it is built, and keep them; a request only adds to
+//! counters. To add a metric: a field, a line in [`Metrics::new`], one in [`Metrics::encode`], and a handle.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gateway_core::name::{ListenerName, ReleaseName, RouteName, ServiceName};
+use gateway_core::outcome::{Failure, Outcome};
+use gateway_core::unit::Weight;
+use http::{Method, StatusCode};
+
+use super::counters::ShardedCounter;
+use super::family::{Family, Single};
+use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, RequestCounts};
+use super::labels::{BadRequest, Handshake, Reload};
+use super::process;
+
+/// The route label of requests that no route matched.
+pub const UNMATCHED: &str = "unmatched";
+
+/// All metrics of the process. They outlive every reload.
+pub struct Metrics {
+    requests: Family<RequestCounts, 3>,
+    request_durations: Family<Histogram, 3>,
+    in_flight: Family<Occupancy, 1>,
+    attempts: Family<CounterBy<Outcome>, 2>,
+    responses: Family<Histogram, 2>,
+    endpoints: Family<Gauge, 3>,
+    retries: Family<CounterBy<Failure>, 1>,
+    weights: Family<Gauge, 2>,
+    reloads: Single<CounterBy<Reload>>,
+    reload_successful: Single<Gauge>,
+    reload_time: Single<Gauge>,
+    certificates: Family<Gauge, 2>,
+    handshakes: Family<CounterBy<Handshake>, 1>,
+    connections: Family<Occupancy, 1>,
+    bad_requests: Family<CounterBy<BadRequest>, 1>,
+    access_log_dropped: Single<ShardedCounter>,
+    build: Single<Gauge, 1>,
+}
+
+impl Metrics {
+    /// Metrics of a process whose first configuration was loaded at `loaded`.
+    pub fn new(loaded: SystemTime) -> Self {
+        const ATTEMPT: &[&str] = &["outcome"];
+        const LE: &[&str] = &["le"];
+        const REASON: &[&str] = &["reason"];
+        const RESULT: &[&str] = &["result"];
+        const SERVED: [&str; 3] = ["route", "service", "release"];
+        const RELEASE: [&str; 2] = ["service", "release"];
+        let metrics = Self {
+            requests: Family::new(
+                "http_requests_total",
+                "Finished requests.",
+                SERVED,
+                &["method", "http_status"],
+            ),
+            request_durations: Family::new(
+                "http_request_duration_seconds",
+                "From a request's header to the end of its answer.",
+                SERVED,
+                LE,
+            ),
+            in_flight: Family::new("http_requests_in_flight", "Requests being served.", ["route"], &[]),
+            attempts: Family::new("upstream_attempts_total", "Tries at one endpoint.", RELEASE, ATTEMPT),
+            responses: Family::new(
+                "upstream_response_seconds",
+                "From the start of an attempt to its response header.",
+                RELEASE,
+                LE,
+            ),
+            endpoints: Family::new(
+                "upstream_endpoint_up",
+                "1 when requests are sent to the endpoint, 0 when it is unhealthy or ejected.",
+                ["service", "release", "endpoint"],
+                &[],
+            ),
+            retries: Family::new("upstream_retries_total", "Attempts beside the first.", ["service"], REASON),
+            weights: Family::new(
+                "split_weight",
+                "The release's share of its service, 0 to 100.",
+                RELEASE,
+                &[],
+            ),
+            reloads: Single::new("config_reloads_total", "Reloads of the configuration.", [], RESULT),
+            reload_successful: Single::new(
+                "config_last_reload_successful",
+                "1 when the last configuration read is the one that serves.",
+                [],
+                &[],
+            ),
+            reload_time: Single::new(
+                "config_last_reload_timestamp_seconds",
+                "When the configuration that serves was loaded, in Unix time.",
+                [],
+                &[],
+            ),
+            certificates: Family::new(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When a served certificate expires, in Unix time.",
+                ["listener", "name"],
+                &[],
+            ),
+            handshakes: Family::new(
+                "tls_handshakes_total",
+                "TLS handshakes with clients.",
+                ["listener"],
+                RESULT,
+            ),
+            connections: Family::new("connections", "Open client connections.", ["listener"], &[]),
+            bad_requests: Family::new(
+                "bad_requests_total",
+                "Connections and requests refused for their form.",
+                ["listener"],
+                REASON,
+            ),
+            access_log_dropped: Single::new(
+                "access_log_dropped_total",
+                "Access log lines that were lost: the queue was full or the target took no more.",
+                [],
+                &[],
+            ),
+            build: Single::new(
+                "build_info",
+                "The version that runs.",
+                [("version", env!("CARGO_PKG_VERSION"))],
+                &[],
+            ),
+        };
+        metrics.build.handle.set(1.0);
+        metrics.note_load(loaded);
+        metrics
+    }
+
+    /// Handles for requests of a route, by what serves them; `None` for a route without a service, or no route at all.
+    pub fn requests(
+        &self,
+        route: Option<&RouteName>,
+        served_by: Option<(&ServiceName, &ReleaseName)>,
+    ) -> Arc<RequestMetrics> {
+        let route = route.map_or(UNMATCHED, RouteName::as_str);
+        let (service, release) =
+            served_by.map_or(("", ""), |(service, release)| (service.as_str(), release.as_str()));
+        Arc::new(RequestMetrics {
+            route: route.into(),
+            service: service.into(),
+            release: release.into(),
+            counts: self.requests.series([route, service, release]),
+            durations: self.request_durations.series([route, service, release]),
+        })
+    }
+
+    /// The requests of a route that are being served; `None` for those that no route matched.
+    pub fn in_flight(&self, route: Option<&RouteName>) -> Arc<Occupancy> {
+        self.in_flight.series([route.map_or(UNMATCHED, RouteName::as_str)])
+    }
+
+    /// Handles for one release.
+    pub fn release(&self, service: &ServiceName, release: &ReleaseName) -> ReleaseMetrics {
+        let labels = [service.as_str(), release.as_str()];
+        ReleaseMetrics {
+            attempts: self.attempts.series(labels),
+            responses: self.responses.series(labels),
+            weight: self.weights.series(labels),
+        }
+    }
+
+    /// Whether requests are sent to an endpoint: 1 or 0. `endpoint` is an address, as configured or resolved.
+    pub fn endpoint_up(&self, service: &ServiceName, release: &ReleaseName, endpoint: &str) -> Arc<Gauge> {
+        self.endpoints.series([service.as_str(), release.as_str(), endpoint])
+    }
+
+    /// Attempts of a service beside the first, by the failure they answer.
+    pub fn retries(&self, service: &ServiceName) -> Arc<CounterBy<Failure>> {
+        self.retries.series([service.as_str()])
+    }
+
+    /// Handles for one listener.
+    pub fn listener(&self, listener: &ListenerName) -> ListenerMetrics {
+        let labels = [listener.as_str()];
+        ListenerMetrics {
+            connections: self.connections.series(labels),
+            handshakes: self.handshakes.series(labels),
+            bad_requests: self.bad_requests.series(labels),
+        }
+    }
+
+    /// When a certificate expires, in seconds since 1970. `name` tells a listener's certificates apart.
+    pub fn certificate_expiry(&self, listener: &ListenerName, name: &str) -> Arc<Gauge> {
+        self.certificates.series([listener.as_str(), name])
+    }
+
+    /// Access log lines that were lost.
+    pub fn access_log_dropped(&self) -> Arc<ShardedCounter> {
+        Arc::clone(&self.access_log_dropped.handle)
+    }
+
+    /// Counts a reload that ended at `now`.
+    pub fn note_reload(&self, result: Reload, now: SystemTime) {
+        self.reloads.handle.count(result);
+        match result {
+            Reload::Success => self.note_load(now),
+            Reload::Failure => self.reload_successful.handle.set(0.0),
+        }
+    }
+
+    fn note_load(&self, now: SystemTime) {
+        self.reload_successful.handle.set(1.0);
+        // A clock before 1970 is shown as 1970.
+        self.reload_time
+            .handle
+            .set(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+
+    /// Everything in the Prometheus text format 0.0.4, each name beginning with `namespace` and `_` unless it is empty.
+    ///
+    /// Series that nobody holds any more are in it for the last time.
+    pub fn encode(&self, namespace: &str) -> String {
+        let mut text = String::new();
+        let out = &mut text;
+        self.requests.expose(namespace, out);
+        self.request_durations.expose(namespace, out);
+        self.in_flight.expose(namespace, out);
+        self.attempts.expose(namespace, out);
+        self.responses.expose(namespace, out);
+        self.endpoints.expose(namespace, out);
+        self.retries.expose(namespace, out);
+        self.weights.expose(namespace, out);
+        self.reloads.expose(namespace, out);
+        self.reload_successful.expose(namespace, out);
+        self.reload_time.expose(namespace, out);
+        self.certificates.expose(namespace, out);
+        self.handshakes.expose(namespace, out);
+        self.connections.expose(namespace, out);
+        self.bad_requests.expose(namespace, out);
+        self.access_log_dropped.expose(namespace, out);
+        self.build.expose(namespace, out);
+        process::expose(namespace, out);
+        text
+    }
+}
+
+/// Where finished requests of one route, service and release are counted.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    route: Box<str>,
+    service: Box<str>,
+    release: Box<str>,
+    counts: Arc<RequestCounts>,
+    durations: Arc<Histogram>,
+}
+
+impl RequestMetrics {
+    /// Counts one finished request: three atomic additions.
+    pub fn record(&self, method: &Method, status: StatusCode, duration: Duration) {
+        self.counts.count(method, status);
+        self.durations.observe(duration);
+    }
+
+    /// The route's name, or [`UNMATCHED`].
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// The service's name; empty for a route without one.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// The release's name; empty for a route without a service.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+}
+
+/// Handles for one release.
+#[derive(Debug, Clone)]
+pub struct ReleaseMetrics {
+    /// How attempts ended.
+    pub attempts: Arc<CounterBy<Outcome>>,
+    /// From the start of an attempt to its response header.
+    pub responses: Arc<Histogram>,
+    weight: Arc<Gauge>,
+}
+
+impl ReleaseMetrics {
+    /// Shows the release's share of its service.
+    pub fn set_weight(&self, weight: Weight) {
+        self.weight.set(weight.percent());
+    }
+}
+
+/// Handles for one listener.
+#[derive(Debug, Clone)]
+pub struct ListenerMetrics {
+    connections: Arc<Occupancy>,
+    /// How TLS handshakes ended.
+    pub handshakes: Arc<CounterBy<Handshake>>,
+    /// What was refused for its form.
+    pub bad_requests: Arc<CounterBy<BadRequest>>,
+}
+
+impl ListenerMetrics {
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connect(&self) -> Occupied {
+        self.connections.enter()
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> i64 {
+        self.connections.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    }
+
+    fn api() -> (RouteName, ServiceName, ReleaseName) {
+        (
+            RouteName::new("api").unwrap(),
+            ServiceName::new("shop").unwrap(),
+            ReleaseName::new("api-42").unwrap(),
+        )
+    }
+
+    fn assert_line(text: &str, line: &str) {
+        assert!(text.lines().any(|found| found == line), "`{line}` is not in\n{text}");
+    }
+
+    #[test]
+    fn a_finished_request_is_counted_and_timed_under_its_labels() {
+        let (metrics, (route, service, release)) = (metrics(), api());
+        let handle = metrics.requests(Some(&route), Some((&service, &release)));
+        handle.record(&Method::GET, StatusCode::OK, Duration::from_millis(7));
+        let text = metrics.encode("kos_taxi");
+        let labels = r#"route="api",service="shop",release="api-42""#;
+        assert_line(
+            &text,
+            &format!(r#"kos_taxi_http_requests_total{{{labels},method="GET",http_status="200"}} 1"#),
+        );
+        assert_line(
+            &text,
+            &format!(r#"kos_taxi_http_request_duration_seconds_bucket{{{labels},le="0.005"}} 0"#),
+        );
+        assert_line(
+            &text,
+            &format!(r#"kos_taxi_http_request_duration_seconds_bucket{{{labels},le="0.01"}} 1"#),
+        );
+        assert_line(&text, &format!(r#"kos_taxi_http_request_duration_seconds_sum{{{labels}}} 0.007"#));
+    }
+
+    #[test]
+    fn a_request_without_route_or_service_has_labels_from_a_closed_set() {
+        let metrics = metrics();
+        let handle = metrics.requests(None, None);
+        handle.record(&Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
+        assert_line(
+            &metrics.encode(""),
+            r#"http_requests_total{route="unmatched",service="",release="",method="GET",http_status="404"} 1"#,
+        );
+    }
+
+    #[test]
+    fn counts_survive_a_reload_and_removed_routes_go() {
+        let (metrics, (route, service, release)) = (metrics(), api());
+        let removed = RouteName::new("removed").unwrap();
+        let before = (
+            metrics.requests(Some(&route), Some((&service, &release))),
+            metrics.requests(Some(&removed), Some((&service, &release))),
+        );
+        before.0.record(&Method::GET, StatusCode::OK, Duration::ZERO);
+        before.1.record(&Method::GET, StatusCode::OK, Duration::ZERO);
+        let after = metrics.requests(Some(&route), Some((&service, &release)));
+        drop(before);
+        after.record(&Method::GET, StatusCode::OK, Duration::ZERO);
+        let last = metrics.encode("");
+        assert!(last.contains("removed"), "{last}");
+        let text = metrics.encode("");
+        assert!(!text.contains("removed"), "{text}");
+        assert_line(
+            &text,
+            r#"http_requests_total{route="api",service="shop",release="api-42",method="GET",http_status="200"} 2"#,
+        );
+    }
+
+    #[test]
+    fn a_failed_reload_is_seen_and_the_time_is_that_of_what_serves() {
+        let metrics = metrics();
+        assert_line(&metrics.encode(""), "config_last_reload_successful 1");
+        metrics.note_reload(Reload::Failure, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let text = metrics.encode("");
+        assert_line(&text, "config_last_reload_successful 0");
+        assert_line(&text, "config_last_reload_timestamp_seconds 1700000000");
+        assert_line(&text, r#"config_reloads_total{result="failure"} 1"#);
+        metrics.note_reload(Reload::Success, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_001));
+        let text = metrics.encode("");
+        assert_line(&text, "config_last_reload_successful 1");
+        assert_line(&text, "config_last_reload_timestamp_seconds 1800000001");
+        assert_line(&text, r#"config_reloads_total{result="success"} 1"#);
+    }
+
+    #[test]
+    fn every_promised_name_is_shown_once_its_handles_are_held() {
+        let (metrics, (route, service, release)) = (metrics(), api());
+        let listener = ListenerName::new("https").unwrap();
+        let requests = metrics.requests(Some(&route), Some((&service, &release)));
+        requests.record(&Method::GET, StatusCode::OK, Duration::ZERO);
+        let _in_flight = metrics.in_flight(Some(&route)).enter();
+        let of_release = metrics.release(&service, &release);
+        of_release.set_weight("12.5%".parse().unwrap());
+        of_release.attempts.count(Outcome::Answered(StatusCode::BAD_GATEWAY));
+        metrics.endpoint_up(&service, &release, "10.0.0.1:80").set(1.0);
+        metrics.retries(&service).count(Failure::Connect);
+        let of_listener = metrics.listener(&listener);
+        let _open = of_listener.connect();
+        of_listener.handshakes.count(Handshake::Timeout);
+        of_listener.bad_requests.count(BadRequest::Host);
+        metrics.certificate_expiry(&listener, "shop.example").set(1_900_000_000.0);
+        metrics.access_log_dropped().add(4);
+        let text = metrics.encode("");
+        for line in [
+            r#"http_requests_in_flight{route="api"} 1"#,
+            r#"upstream_attempts_total{service="shop",release="api-42",outcome="status_5xx"} 1"#,
+            r#"upstream_response_seconds_count{service="shop",release="api-42"} 0"#,
+            r#"upstream_endpoint_up{service="shop",release="api-42",endpoint="10.0.0.1:80"} 1"#,
+            r#"upstream_retries_total{service="shop",reason="connect"} 1"#,
+            r#"split_weight{service="shop",release="api-42"} 12.5"#,
+            r#"tls_certificate_expiry_timestamp_seconds{listener="https",name="shop.example"} 1900000000"#,
+            r#"tls_handshakes_total{listener="https",result="timeout"} 1"#,
+            r#"connections{listener="https"} 1"#,
+            r#"bad_requests_total{listener="https",reason="host"} 1"#,
+            "access_log_dropped_total 4",
+            concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        ] {
+            assert_line(&text, line);
+        }
+    }
+
+    #[test]
+    fn no_family_is_declared_twice() {
+        let text = metrics().encode("");
+        let mut names: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,140 @@
+//! From an endpoint's address and its service's settings to what Pingora connects to.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::config::model::{self, Protocol};
+use pingora::protocols::{ALPN, TcpKeepalive};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+
+/// Streams multiplexed on one HTTP/2 connection before another is opened.
+const H2_STREAMS: usize = 100;
+
+/// What all endpoints of a service have in common.
+#[derive(Clone)]
+pub(crate) struct PeerTemplate {
+    pub(crate) timeouts: model::Timeouts,
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<UpstreamTls>,
+}
+
+/// TLS towards origins, files read.
+#[derive(Clone)]
+pub(crate) struct UpstreamTls {
+    pub(crate) sni: Option<String>,
+    /// Authorities; `None` takes the system's.
+    pub(crate) ca: Option<Arc<[WrappedX509]>>,
+    pub(crate) client_cert: Option<Arc<CertKey>>,
+}
+
+impl UpstreamTls {
+    /// Takes what [`crate::load`] has read and parsed; all certificates are DER.
+    pub(crate) fn new(
+        sni: Option<String>,
+        ca: Option<&[Vec<u8>]>,
+        client: Option<(Vec<Vec<u8>>, Vec<u8>)>,
+    ) -> Self {
+        let wrap = |der: &Vec<u8>| WrappedX509::new(der.clone(), parse_x509);
+        Self {
+            sni,
+            ca: ca.map(|ca| ca.iter().map(wrap).collect()),
+            client_cert: client.map(|(chain, key)| Arc::new(CertKey::new(chain, key))),
+        }
+    }
+}
+
+/// One place to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    Ip(SocketAddr),
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl PeerTemplate {
+    /// The peer for one place; `host` is the name it was found under, if any.
+    pub(crate) fn peer(&self, target: &Target, host: Option<&str>) -> pingora::Result<HttpPeer> {
+        let sni = self.server_name(target, host);
+        let mut peer = match target {
+            Target::Ip(address) => HttpPeer::new(*address, self.tls.is_some(), sni),
+            Target::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), self.tls.is_some(), sni)?,
+        };
+        self.apply_timeouts(&mut peer);
+        match self.protocol {
+            Protocol::Http1 => peer.options.alpn = ALPN::H1,
+            Protocol::H2 | Protocol::H2c => {
+                peer.options.set_http_version(2, 2);
+                peer.options.max_h2_streams = H2_STREAMS;
+                peer.options.h2_ping_interval = Some(Duration::from_secs(30));
+            }
+        }
+        if let Some(tls) = &self.tls {
+            peer.client_cert_key = tls.client_cert.clone();
+            peer.options.ca = tls.ca.clone();
+        }
+        // Pingora's pool does not know under which authorities a connection was verified; this does.
+        peer.group_key = self.policy_hash();
+        Ok(peer)
+    }
+
+    /// The longest silence Pingora is told to bear; what is shorter is watched by the proxy.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        self.timeouts.first_byte.max(self.timeouts.idle)
+    }
+
+    /// Whether Pingora's one read time-out cannot say all there is to say, on a connection that is not shared.
+    pub(crate) fn needs_watchdog(&self) -> bool {
+        self.protocol == Protocol::Http1 && self.timeouts.first_byte != self.timeouts.idle
+    }
+
+    fn apply_timeouts(&self, peer: &mut HttpPeer) {
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.timeouts.connect);
+        options.total_connection_timeout =
+            Some(if self.tls.is_some() { self.timeouts.connect * 2 } else { self.timeouts.connect });
+        options.read_timeout = Some(self.read_timeout());
+        options.write_timeout = Some(self.timeouts.idle);
+        options.idle_timeout = Some(self.timeouts.keepalive);
+        options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            count: 3,
+            #[cfg(target_os = "linux")]
+            user_timeout: Duration::ZERO,
+        });
+    }
+
+    fn server_name(&self, target: &Target, host: Option<&str>) -> String {
+        let configured = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        match (configured.or(host), target) {
+            (Some(name), _) => name.to_owned(),
+            (None, Target::Ip(address)) => address.ip().to_string(),
+            (None, Target::Unix(_)) => "localhost".to_owned(),
+        }
+    }
+
+    fn policy_hash(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.protocol as u8).hash(&mut hasher);
+        if let Some(tls) = &self.tls {
+            for authority in tls.ca.iter().flat_map(|ca| ca.iter()) {
+                authority.borrow_raw_cert().hash(&mut hasher);
+            }
+            tls.client_cert.as_ref().map(|cert| cert.leaf().borrow_raw_cert()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
