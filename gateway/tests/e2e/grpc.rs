@@ -1,6 +1,6 @@
 //! gRPC: HTTP/2 on both sides, with trailers.
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use crate::support::certificates::origin_tls;
 use crate::support::{Behaviour, Gateway, Origin, one_origin};
@@ -40,18 +40,4 @@ async fn a_status_other_than_ok_passes_too_over_tls() {
     let gateway = Gateway::run(one_origin(&origin).with_yaml(yaml)).await;
     let answer = gateway.post("/shop.Orders/Get", "m").http2().header("te", "trailers").await;
     assert_eq!((answer.status.as_u16(), &answer.trailers["grpc-status"]), (200, &"14".parse().unwrap()));
-}
-
-#[tokio::test]
-async fn trailers_of_the_request_reach_the_origin() {
-    let origin = Origin::script(Behaviour::grpc(0)).start().await;
-    let gateway = Gateway::run(one_origin(&origin).with_yaml(H2C)).await;
-    let upload = gateway.request(Method::POST, "/").http2().upload().await;
-    assert!(upload.send("body").await);
-    let mut trailers = HeaderMap::new();
-    trailers.insert("x-checksum", "42".parse().unwrap());
-    upload.trailers(trailers).await;
-    let answer = upload.finish().await.unwrap();
-    assert_eq!(answer.text(), "body");
-    assert_eq!(origin.last_request().trailers, [("x-checksum".to_owned(), "42".to_owned())]);
 }

@@ -365,13 +365,6 @@ impl Upload {
         timeout(time, self.send(bytes)).await.unwrap_or(false)
     }
 
-    /// Sends trailers.
-    pub(crate) async fn trailers(&self, trailers: HeaderMap) {
-        let sender = self.sender.as_ref().expect("the body has not ended");
-        // A gateway that has gone is found by the answer.
-        let _ = sender.send(Ok(Frame::trailers(trailers))).await;
-    }
-
     /// Ends the body.
     pub(crate) fn end(&mut self) {
         self.sender = None;
@@ -415,7 +408,9 @@ impl Streaming {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(describe(&error)),
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
                         return Ok(Some(data));
                     }
                 }
