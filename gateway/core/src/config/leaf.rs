@@ -374,8 +374,32 @@ fn url_path(text: &str) -> Result<String, Fault> {
         _ if text.split('/').any(|segment| matches!(segment, "." | "..")) => {
             Err(fault("holds `.` or `..`, which no request has after normalisation"))
         }
-        _ => Ok(text.to_owned()),
+        _ => normal_encoding(text).map_err(fault),
     }
+}
+
+/// The path as requests have it after normalisation: characters that need no encoding stand bare, others in capitals
+/// (RFC 3986 §6.2.2).
+fn normal_encoding(text: &str) -> Result<String, &'static str> {
+    let mut path = String::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let (byte, encoded) = match byte {
+            b'%' => (hex_pair(bytes.next(), bytes.next()).ok_or("has a `%` that is not followed by two hex digits")?, true),
+            _ => (byte, !byte.is_ascii()),
+        };
+        match byte {
+            b'/' | 0 if encoded => return Err("holds an encoded `/` or NUL, which is always refused"),
+            b if !encoded || b.is_ascii_alphanumeric() || b"-._~".contains(&b) => path.push(char::from(b)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Ok(path)
+}
+
+fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 fn host_fault(error: HostError) -> Fault {
@@ -384,5 +408,32 @@ fn host_fault(error: HostError) -> Fault {
         HostError::Port { host } => fault.help(format!("write `{host}`: a route holds for every port of its listeners")),
         HostError::NotAscii => fault.help("write the name as it stands in DNS: `xn--…`"),
         _ => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_as_requests_have_them() {
+        assert_eq!(url_path("/%7euser/%c3%bc").ok().as_deref(), Some("/~user/%C3%BC"));
+        assert_eq!(url_path("/ü").ok().as_deref(), Some("/%C3%BC"));
+        assert_eq!(url_path("/a:b@c;d=1").ok().as_deref(), Some("/a:b@c;d=1"));
+        for path in ["/%", "/%4", "/%zz", "/%2f", "/%00", "a", "", "/a/./b"] {
+            assert!(url_path(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_every_kind() {
+        let read = |text: &str| <Address as Leaf>::parse(text).ok().map(|address| address.to_string());
+        for text in ["10.0.0.7:8000", "[2001:db8::7]:8000", "web:3000", "unix:/run/app.sock", "my_app.internal:1"] {
+            assert_eq!(read(text).as_deref(), Some(text));
+        }
+        assert_eq!(read("Web.Example.:80").as_deref(), Some("web.example:80"));
+        for text in ["", "web", "web:0", "web:65536", "unix:app.sock", "http://web:80", "::1:80", "user@web:80"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 }

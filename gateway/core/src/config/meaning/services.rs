@@ -6,7 +6,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::Meaning;
-use crate::config::decode::Map;
+use crate::config::decode::{List, Map, Named};
 use crate::config::host::host_name;
 use crate::config::leaf::{Failure, Period};
 use crate::config::model::{
@@ -24,16 +24,16 @@ type Releases = IndexMap<ReleaseName, Release>;
 impl Meaning<'_> {
     pub(super) fn services(&mut self, raw: Option<&Map<raw::Service>>) -> IndexMap<ServiceName, Service> {
         let mut services = IndexMap::new();
-        for (name, raw) in raw.iter().flat_map(|raw| &raw.entries) {
-            let service = raw.as_ref().and_then(|raw| self.service(name, raw));
-            if let (Some(name), Some(service)) = (self.name(ServiceName::new, name), service) {
+        for entry in raw.iter().flat_map(|raw| &raw.entries) {
+            let service = entry.value.as_ref().and_then(|raw| self.service(entry, raw));
+            if let (Some(name), Some(service)) = (self.name(ServiceName::new, &entry.name), service) {
                 services.insert(name, service);
             }
         }
         services
     }
 
-    fn service(&mut self, name: &At<String>, raw: &raw::Service) -> Option<Service> {
+    fn service(&mut self, entry: &Named<raw::Service>, raw: &raw::Service) -> Option<Service> {
         let rollout = self.rollout(raw.rollout.as_ref().map(|rollout| &rollout.value));
         let plan = raw.rollout.as_ref().and_then(|rollout| self.plan(&rollout.value));
         let balance = raw.balance.unwrap_or(Balance::LeastRequests);
@@ -43,14 +43,15 @@ impl Meaning<'_> {
         let timeouts = self.timeouts(raw.timeouts.as_ref());
         let tls = raw.tls.as_ref().map(|tls| self.upstream_tls(&tls.value));
         let protocol = self.protocol(raw);
-        let releases = self.releases(name, raw)?;
-        let stable = self.stable(name, raw, &releases);
-        let traffic = self.traffic(raw, plan, stable.as_ref(), &releases);
+        let releases = self.releases(entry, raw)?;
+        let stable = self.stable(entry, raw, &releases);
+        let traffic = self.traffic(entry, raw, plan, stable.as_ref(), &releases);
         let (stable, traffic) = (stable?, traffic?);
         Some(Service { releases, stable, traffic, rollout, balance, health, eject, retry, timeouts, protocol, tls })
     }
 
-    fn releases(&mut self, name: &At<String>, raw: &raw::Service) -> Option<Releases> {
+    fn releases(&mut self, entry: &Named<raw::Service>, raw: &raw::Service) -> Option<Releases> {
+        let name = &entry.name;
         match (&raw.endpoints, &raw.releases) {
             (Some(endpoints), None) => {
                 let roles = [&raw.stable, &raw.canary].into_iter().flatten().map(|role| role.span);
@@ -58,6 +59,7 @@ impl Meaning<'_> {
                     let message = format!("the release of service `{}` has no name to refer to", name.value);
                     let help = "write `releases: { NAME: { endpoints: [ … ] } }` instead of `endpoints`";
                     self.error(Code::Conflict, message, span, help);
+                    return None;
                 }
                 Some(IndexMap::from([(ReleaseName::unnamed(), self.release(endpoints))]))
             }
@@ -69,9 +71,11 @@ impl Meaning<'_> {
                 None
             }
             (None, None) => {
-                let message = format!("service `{}` has no endpoints", name.value);
-                let help = "write `endpoints: [\"web:3000\"]`, or `releases` with names";
-                self.error(Code::MissingKey, message, name.span, help);
+                if entry.sound {
+                    let message = format!("service `{}` has no endpoints", name.value);
+                    let help = "write `endpoints: [\"web:3000\"]`, or `releases` with names";
+                    self.error(Code::MissingKey, message, name.span, help);
+                }
                 None
             }
         }
@@ -82,36 +86,39 @@ impl Meaning<'_> {
             self.error(Code::MissingKey, "there is no release", raw.span, "a service has at least one");
         }
         let mut releases = IndexMap::new();
-        for (name, raw) in &raw.value.entries {
+        for entry in &raw.value.entries {
             // A release whose endpoints could not be read keeps its name, so that nothing else is reported because of it.
-            let release = raw.as_ref().map_or(Release { endpoints: Vec::new() }, |raw| self.release(&raw.endpoints));
-            if let Some(name) = self.name(ReleaseName::new, name) {
+            let release = entry.value.as_ref().map(|raw| self.release(&raw.endpoints));
+            let release = release.unwrap_or(Release { endpoints: Vec::new() });
+            if let Some(name) = self.name(ReleaseName::new, &entry.name) {
                 releases.insert(name, release);
             }
         }
         releases
     }
 
-    fn release(&mut self, endpoints: &At<Vec<At<Address>>>) -> Release {
-        if endpoints.value.is_empty() {
+    fn release(&mut self, endpoints: &List<At<Address>>) -> Release {
+        if endpoints.is_empty() {
             self.error(Code::MissingKey, "there is no endpoint", endpoints.span, "for example [\"web:3000\"]");
         }
         let mut seen = HashSet::new();
-        for endpoint in &endpoints.value {
+        for endpoint in &endpoints.items {
             if !seen.insert(&endpoint.value) {
                 let message = format!("the endpoint `{}` is listed twice", endpoint.value);
                 self.error(Code::Conflict, message, endpoint.span, "each counts once: leave this one out");
             }
         }
-        Release { endpoints: endpoints.value.clone() }
+        Release { endpoints: endpoints.items.clone() }
     }
 
-    fn stable(&mut self, name: &At<String>, raw: &raw::Service, releases: &Releases) -> Option<ReleaseName> {
+    fn stable(&mut self, entry: &Named<raw::Service>, raw: &raw::Service, releases: &Releases) -> Option<ReleaseName> {
+        let name = &entry.name;
         if let Some(stable) = &raw.stable {
             return self.release_name(stable, releases);
         }
         match releases.len() {
             1 => releases.keys().next().cloned(),
+            _ if !entry.sound => None,
             count => {
                 let message = format!("service `{}` has {count} releases and does not say which is stable", name.value);
                 let declared = list(releases.keys().map(ReleaseName::as_str));
@@ -136,6 +143,7 @@ impl Meaning<'_> {
 
     fn traffic(
         &mut self,
+        entry: &Named<raw::Service>,
         raw: &raw::Service,
         plan: Option<Plan>,
         stable: Option<&ReleaseName>,
@@ -153,7 +161,7 @@ impl Meaning<'_> {
             (None, Some(name)) => {
                 let canary = self.release_name(name, releases);
                 let canary = self.canary(name, canary?, stable?, releases);
-                if plan.is_none() && !raw.rollout.as_ref().is_some_and(|rollout| rollout.value.has_plan()) {
+                if entry.sound && plan.is_none() && !raw.rollout.as_ref().is_some_and(|rollout| rollout.value.has_plan()) {
                     let help = "add `rollout: { weight: 10% }` or `rollout: { steps: [ … ] }`";
                     self.error(Code::MissingKey, "the canary has no share of the traffic", name.span, help);
                 }
@@ -192,9 +200,9 @@ impl Meaning<'_> {
             self.error(Code::Conflict, "a split has no rollout plan", split.span, help);
         }
         let mut shares = Vec::new();
-        for (name, share) in &split.value.entries {
-            let name = self.release_name(name, releases);
-            shares.push((name?, (*share)?));
+        for entry in &split.value.entries {
+            let name = self.release_name(&entry.name, releases);
+            shares.push((name?, entry.value?));
         }
         if shares.iter().all(|(_, share)| *share == 0) {
             self.error(Code::InvalidValue, "every share is 0", split.span, "give at least one release a share");
