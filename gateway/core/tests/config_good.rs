@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::config::model::*;
-use gateway_core::config::{Loaded, Options, Process, World, load_with, schema};
+use gateway_core::config::problem::Code;
+use gateway_core::config::{Loaded, Options, Process, World, load, load_with, schema};
 use gateway_core::name::{LimitName, ReleaseName};
 use gateway_core::route::rule::{HostPattern, PathRule, ValueRule};
 use gateway_core::unit::{ByteSize, Ratio, Weight};
@@ -81,7 +82,10 @@ fn listeners_of_the_whole_example() {
     assert_eq!(tls.certificates[0].cert.value, Path::new("/etc/gateway/certs/shop.pem"));
     assert_eq!(tls.min_version, TlsVersion::Tls12);
     let client_auth = tls.client_auth.as_ref().expect("mTLS");
-    assert_eq!((client_auth.ca.value.as_path(), client_auth.required), (Path::new("/etc/gateway/certs/clients.pem"), false));
+    assert_eq!(
+        (client_auth.ca.value.as_path(), client_auth.required),
+        (Path::new("/etc/gateway/certs/clients.pem"), false)
+    );
     assert!(gateway.listeners["http"].redirect_https);
     assert_eq!(gateway.admin.token, None);
     assert_eq!(gateway.fleet, Some(Fleet { redis: Secret("redis://:hunter2@redis:6379".into()) }));
@@ -93,7 +97,9 @@ fn the_rollout_of_the_whole_example() {
     let api = &gateway.services["api"];
     assert_eq!(api.stable.as_str(), "api-41");
     assert_eq!(api.releases["api-41"].endpoints[1].value.to_string(), "10.0.0.12:8000");
-    let Traffic::Canary { canary, plan: Plan::Steps(steps) } = &api.traffic else { panic!("{:?}", api.traffic) };
+    let Traffic::Canary { canary, plan: Plan::Steps(steps) } = &api.traffic else {
+        panic!("{:?}", api.traffic)
+    };
     assert_eq!(canary.as_str(), "api-42");
     let ten = Weight::from_percent(10.0).expect("a weight");
     assert_eq!(steps[0], Step { weight: ten, hold: seconds(600), min_requests: 300, gate: Gate::Automatic });
@@ -147,13 +153,19 @@ fn the_whole_example_is_shown_without_its_secrets() {
 fn every_kind_of_match() {
     let gateway = good("matches.yaml").gateway;
     let matches = &gateway.routes["everything"].matches;
-    let (exact, wildcard) = (HostPattern::Exact("shop.example".into()), HostPattern::Wildcard("shop.example".into()));
+    let (exact, wildcard) =
+        (HostPattern::Exact("shop.example".into()), HostPattern::Wildcard("shop.example".into()));
     assert_eq!(matches.hosts, [exact, wildcard]);
     let regex = |text: &str| regex::Regex::new(text).expect("an expression");
     let prefix = |text: &str| PathRule::Prefix(text.into());
     assert_eq!(
         matches.paths,
-        [PathRule::Exact("/login".into()), prefix("/api"), prefix("/"), PathRule::Regex(regex("^/users/[0-9]+$"))]
+        [
+            PathRule::Exact("/login".into()),
+            prefix("/api"),
+            prefix("/"),
+            PathRule::Regex(regex("^/users/[0-9]+$"))
+        ]
     );
     assert_eq!(matches.methods, [Method::GET, Method::from_bytes(b"PURGE").expect("a method")]);
     let rules: Vec<_> = matches.headers.iter().map(|(name, rule)| (name.as_str(), rule.clone())).collect();
@@ -190,7 +202,10 @@ fn every_limit_split_and_upstream_tls() {
     assert_eq!(gateway.access_log, Some(AccessLog::File("/etc/gateway/log/access.log".into())));
     let service = &gateway.services["shared"];
     let Traffic::Split(shares) = &service.traffic else { panic!("{:?}", service.traffic) };
-    assert_eq!(shares.iter().map(|(name, share)| (name.as_str(), *share)).collect::<Vec<_>>(), [("a", 80), ("b", 15), ("c", 5)]);
+    assert_eq!(
+        shares.iter().map(|(name, share)| (name.as_str(), *share)).collect::<Vec<_>>(),
+        [("a", 80), ("b", 15), ("c", 5)]
+    );
     let tls = service.tls.as_ref().expect("TLS");
     assert_eq!(tls.sni.as_deref(), Some("app.internal"));
     assert_eq!(tls.ca.as_ref().map(|ca| ca.value.as_path()), Some(Path::new("/etc/ca.pem")));
@@ -212,6 +227,21 @@ fn the_reference_has_every_key_of_the_grammar() {
     for key in keys {
         assert!(text.contains(&format!("{key}:")), "config/reference.yaml does not mention `{key}`");
     }
+}
+
+#[test]
+fn the_reference_marks_what_is_refused_and_nothing_else() {
+    let text = std::fs::read_to_string(repository().join("config/reference.yaml")).expect("the reference");
+    let report = load("reference.yaml", &text, Path::new("/etc/gateway"), &Examples).err();
+    let mut refused = Vec::new();
+    for problem in report.iter().flat_map(|report| report.problems()) {
+        assert_eq!(problem.code, Code::NotSupportedYet, "{problem}");
+        refused.push(text[..problem.labels[0].span.offset()].matches('\n').count() + 1);
+    }
+    let keys =
+        text.lines().enumerate().filter(|(_, line)| line.contains("[later]") && !line.starts_with('#'));
+    let marked: Vec<_> = keys.map(|(index, _)| index + 1).collect();
+    assert_eq!(refused, marked, "lines that are refused, and lines that say [later]");
 }
 
 fn collect_keys(schema: &serde_json::Value, keys: &mut Vec<String>) {

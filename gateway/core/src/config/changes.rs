@@ -129,7 +129,9 @@ routes: { web: { service: web } }
 "#;
 
     fn lines(old: &str, new: &str) -> Vec<String> {
-        let gateway = |text: &str| load("gateway.yaml", text, Path::new("/etc"), &Process).expect("a good file").gateway;
+        let gateway = |text: &str| {
+            load("gateway.yaml", text, Path::new("/etc"), &Process).expect("a good file").gateway
+        };
         changes(&gateway(old), &gateway(new)).iter().map(ToString::to_string).collect()
     }
 
@@ -144,14 +146,23 @@ routes: { web: { service: web } }
         let new = BASE
             .replace("web: { endpoints", "api: { endpoints: [\"api:1\"] }, web: { balance: hash, endpoints")
             .replace("routes: { web:", "routes: { api: { match: { prefix: /api }, service: api }, home:");
-        let expected = ["service api added", "service web changed", "route api added", "route home added", "route web removed"];
+        let expected = [
+            "service api added",
+            "service web changed",
+            "route api added",
+            "route home added",
+            "route web removed",
+        ];
         assert_eq!(lines(BASE, &new), expected);
     }
 
     #[test]
     fn sockets_state_and_threads_need_a_restart() {
         let new = BASE
-            .replace("http: { address: \"127.0.0.1:8080\"", "http: { proxy_protocol: false, address: \"127.0.0.1:8082\"")
+            .replace(
+                "http: { address: \"127.0.0.1:8080\"",
+                "http: { proxy_protocol: false, address: \"127.0.0.1:8082\"",
+            )
             .replace("other", "another")
             + "admin: { listen: \"127.0.0.1:9902\" }\nstate: { path: s }\nruntime: { threads: 2, drain: 5s }\n";
         let expected = [

@@ -160,6 +160,22 @@ impl<T: Decode> Decode for OneOrMany<T> {
     }
 }
 
+/// One value or several, where none at all could be read as "nobody" and as "everybody".
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct AtLeastOne<T>(pub(crate) OneOrMany<T>);
+
+impl<T: Decode> Decode for AtLeastOne<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        if matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
+            let problem = Problem::error(Code::InvalidValue, "an empty list does not say what is meant");
+            problems.push(problem.at(node.span, "empty").help("leave the key out to ask nothing"));
+            return None;
+        }
+        OneOrMany::decode(node, problems).map(Self)
+    }
+}
+
 /// Values under names of the operator's choice. A name whose value did not fit stays, so that it still resolves.
 #[derive(Debug)]
 pub(crate) struct Map<T> {
@@ -201,7 +217,8 @@ impl<T: Decode> Decode for Map<T> {
         let mut named = |entry: &Entry| {
             let before = problems.len();
             let value = T::decode(&entry.value, problems);
-            let sound = value.is_some() && problems[before..].iter().all(|problem| problem.code == Code::UnknownKey);
+            let sound =
+                value.is_some() && problems[before..].iter().all(|problem| problem.code == Code::UnknownKey);
             Named { name: At { value: entry.key.clone(), span: entry.key_span }, value, sound }
         };
         Some(Self { entries: entries.iter().map(&mut named).collect() })
@@ -248,7 +265,8 @@ impl<'a> Fields<'a> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known keys here: {}", list(known.iter().copied())),
             };
-            let problem = Problem::error(Code::UnknownKey, format!("the key `{}` is not known here", entry.key));
+            let problem =
+                Problem::error(Code::UnknownKey, format!("the key `{}` is not known here", entry.key));
             problems.push(problem.at(entry.key_span, "not known").help(help));
         }
         Some(Self { entries, span: node.span })

@@ -56,7 +56,9 @@ impl Node {
         match &self.kind {
             Kind::Null | Kind::Refused => "nothing",
             Kind::Scalar(scalar) if scalar.plain && scalar.text.parse::<f64>().is_ok() => "a number",
-            Kind::Scalar(scalar) if scalar.plain && matches!(scalar.text.as_str(), "true" | "false") => "a boolean",
+            Kind::Scalar(scalar) if scalar.plain && matches!(scalar.text.as_str(), "true" | "false") => {
+                "a boolean"
+            }
             Kind::Scalar(_) => "a text",
             Kind::Sequence(_) => "a list",
             Kind::Mapping(_) => "a mapping",
@@ -140,7 +142,11 @@ impl<'a> Reader<'a> {
                 if tag.is_some() { self.tag(span) } else { Kind::Mapping(entries) }
             }
             _ => {
-                self.refuse("an alias stands here", span, "aliases are not part of the grammar: write the value out");
+                self.refuse(
+                    "an alias stands here",
+                    span,
+                    "aliases are not part of the grammar: write the value out",
+                );
                 Kind::Refused
             }
         };
@@ -196,7 +202,11 @@ impl<'a> Reader<'a> {
     }
 
     fn tag(&mut self, span: SourceSpan) -> Kind {
-        self.refuse("a tag stands before this value", span, "tags are not part of the grammar: leave `!…` out");
+        self.refuse(
+            "a tag stands before this value",
+            span,
+            "tags are not part of the grammar: leave `!…` out",
+        );
         Kind::Refused
     }
 

@@ -60,7 +60,14 @@ impl SourceCode for Excerpts {
         let (line, column) = self.at(from);
         let count = self.line(to) - self.line(from) + 1;
         let span = (from, to - from).into();
-        Ok(Box::new(MietteSpanContents::new_named(self.name.clone(), data, span, line - 1, column - 1, count)))
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            data,
+            span,
+            line - 1,
+            column - 1,
+            count,
+        )))
     }
 }
 

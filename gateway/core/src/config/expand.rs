@@ -241,7 +241,10 @@ mod tests {
 
     #[test]
     fn what_came_from_outside_is_taken_out_of_messages() {
-        assert_eq!(without("`hunter2:pw` has no port `pw`", "hunter2:pw"), "`[redacted]` has no port `[redacted]`");
+        assert_eq!(
+            without("`hunter2:pw` has no port `pw`", "hunter2:pw"),
+            "`[redacted]` has no port `[redacted]`"
+        );
         assert_eq!(without("`x` is fine", "hunter2"), "`x` is fine");
     }
 }

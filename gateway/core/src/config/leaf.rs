@@ -12,7 +12,8 @@ use regex::{Regex, RegexBuilder};
 use super::decode::{Fault, Leaf, choice};
 use super::host::{HostError, host_name, host_pattern};
 use super::model::{
-    Address, Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, Socket, StoreDown, TlsVersion,
+    Address, Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, Socket, StoreDown,
+    TlsVersion,
 };
 use super::problem::Code;
 use crate::route::rule::HostPattern;
@@ -222,40 +223,60 @@ impl Leaf for Socket {
 
     fn parse(text: &str) -> Result<Self, Fault> {
         match text.strip_prefix("unix:") {
-            Some("") => Err(Fault::new("the path of the unix socket is missing").help("for example unix:/run/gateway/admin.sock")),
+            Some("") => Err(Fault::new("the path of the unix socket is missing")
+                .help("for example unix:/run/gateway/admin.sock")),
             Some(path) => Ok(Self::Unix(path.into())),
             None => listen_address(text).map(Self::Tcp),
         }
     }
 }
 
-text_schema!(Socket, "IP address and port, or `unix:` and a path.", ["127.0.0.1:9901", "unix:/run/gateway/admin.sock"]);
+text_schema!(
+    Socket,
+    "IP address and port, or `unix:` and a path.",
+    ["127.0.0.1:9901", "unix:/run/gateway/admin.sock"]
+);
 
 impl Leaf for Address {
     const WHAT: &'static str = "an endpoint";
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        const FORMS: &str = "an endpoint is 10.0.0.7:8000, [2001:db8::7]:8000, web:3000 or unix:/run/app.sock";
+        const FORMS: &str =
+            "an endpoint is 10.0.0.7:8000, [2001:db8::7]:8000, web:3000 or unix:/run/app.sock";
         if let Some(path) = text.strip_prefix("unix:") {
             let absolute = path.starts_with('/');
-            return if absolute { Ok(Self::Unix(path.into())) } else { Err(Fault::new("the path of a unix socket begins with `/`").help(FORMS)) };
+            return if absolute {
+                Ok(Self::Unix(path.into()))
+            } else {
+                Err(Fault::new("the path of a unix socket begins with `/`").help(FORMS))
+            };
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             let help = format!("write `{}`; https is `tls: {{}}` of the service", rest.trim_end_matches('/'));
             return Err(Fault::new(format!("an endpoint has no scheme `{scheme}://`")).help(help));
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return if address.port() == 0 { Err(Fault::new("port 0 cannot be connected to")) } else { Ok(Self::Ip(address)) };
+            return if address.port() == 0 {
+                Err(Fault::new("port 0 cannot be connected to"))
+            } else {
+                Ok(Self::Ip(address))
+            };
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| Fault::new(format!("`{text}` has no port")).help(FORMS))?;
+        let (host, port) =
+            text.rsplit_once(':').ok_or_else(|| Fault::new(format!("`{text}` has no port")).help(FORMS))?;
         let port = port.parse().ok().filter(|&port: &u16| port != 0);
-        let port = port.ok_or_else(|| Fault::new(format!("`{text}` has no port from 1 to 65535")).help(FORMS))?;
+        let port =
+            port.ok_or_else(|| Fault::new(format!("`{text}` has no port from 1 to 65535")).help(FORMS))?;
         let host = host_name(host).map_err(host_fault).map_err(|fault| fault.help(FORMS))?;
         Ok(Self::Name { host, port })
     }
 }
 
-text_schema!(Address, "IP address and port, host name and port, or `unix:` and a path.", ["10.0.0.7:8000", "web:3000", "unix:/run/app.sock"]);
+text_schema!(
+    Address,
+    "IP address and port, host name and port, or `unix:` and a path.",
+    ["10.0.0.7:8000", "web:3000", "unix:/run/app.sock"]
+);
 
 impl Leaf for LimitKey {
     const WHAT: &'static str = "a key";
@@ -273,7 +294,11 @@ impl Leaf for LimitKey {
     }
 }
 
-text_schema!(LimitKey, "Whose requests are counted together.", ["client_ip", "route", "global", "header:x-api-key", "cookie:session"]);
+text_schema!(
+    LimitKey,
+    "Whose requests are counted together.",
+    ["client_ip", "route", "global", "header:x-api-key", "cookie:session"]
+);
 
 /// One kind of failed attempt.
 #[derive(Debug, Clone, Copy)]
@@ -323,7 +348,9 @@ fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
     text.parse().map_err(|_| {
         let fault = Fault::new(format!("`{text}` is not an IP address with a port"));
         match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
-            Ok(port) => fault.help(format!("did you mean `[::]:{port}` (all addresses) or `127.0.0.1:{port}`?")),
+            Ok(port) => {
+                fault.help(format!("did you mean `[::]:{port}` (all addresses) or `127.0.0.1:{port}`?"))
+            }
             Err(_) => fault.help("for example [::]:443, 0.0.0.0:80 or 127.0.0.1:8080"),
         }
     })
@@ -332,7 +359,8 @@ fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
 fn cidr(text: &str) -> Result<IpNet, Fault> {
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
     let net = net.map_err(|_| {
-        Fault::new(format!("`{text}` is not a range of addresses")).help("for example 10.0.0.0/8 or 2001:db8::/32")
+        Fault::new(format!("`{text}` is not a range of addresses"))
+            .help("for example 10.0.0.0/8 or 2001:db8::/32")
     })?;
     match net.trunc() {
         whole if whole == net => Ok(net),
@@ -345,7 +373,8 @@ fn method(text: &str) -> Result<Method, Fault> {
     let capitals = text.to_ascii_uppercase();
     match Method::from_str(text) {
         Ok(_) if capitals != text => {
-            Err(Fault::new(format!("`{text}` is not a method: case matters")).help(format!("write `{capitals}`")))
+            Err(Fault::new(format!("`{text}` is not a method: case matters"))
+                .help(format!("write `{capitals}`")))
         }
         Ok(method) => Ok(method),
         Err(_) => Err(Fault::new(format!("`{text}` is not a method"))),
@@ -385,7 +414,11 @@ fn normal_encoding(text: &str) -> Result<String, &'static str> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         let (byte, encoded) = match byte {
-            b'%' => (hex_pair(bytes.next(), bytes.next()).ok_or("has a `%` that is not followed by two hex digits")?, true),
+            b'%' => (
+                hex_pair(bytes.next(), bytes.next())
+                    .ok_or("has a `%` that is not followed by two hex digits")?,
+                true,
+            ),
             _ => (byte, !byte.is_ascii()),
         };
         match byte {
@@ -405,7 +438,9 @@ fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {
 fn host_fault(error: HostError) -> Fault {
     let fault = Fault::new(error.to_string());
     match error {
-        HostError::Port { host } => fault.help(format!("write `{host}`: a route holds for every port of its listeners")),
+        HostError::Port { host } => {
+            fault.help(format!("write `{host}`: a route holds for every port of its listeners"))
+        }
         HostError::NotAscii => fault.help("write the name as it stands in DNS: `xn--…`"),
         _ => fault,
     }
@@ -428,11 +463,15 @@ mod tests {
     #[test]
     fn addresses_of_every_kind() {
         let read = |text: &str| <Address as Leaf>::parse(text).ok().map(|address| address.to_string());
-        for text in ["10.0.0.7:8000", "[2001:db8::7]:8000", "web:3000", "unix:/run/app.sock", "my_app.internal:1"] {
+        for text in
+            ["10.0.0.7:8000", "[2001:db8::7]:8000", "web:3000", "unix:/run/app.sock", "my_app.internal:1"]
+        {
             assert_eq!(read(text).as_deref(), Some(text));
         }
         assert_eq!(read("Web.Example.:80").as_deref(), Some("web.example:80"));
-        for text in ["", "web", "web:0", "web:65536", "unix:app.sock", "http://web:80", "::1:80", "user@web:80"] {
+        for text in
+            ["", "web", "web:0", "web:65536", "unix:app.sock", "http://web:80", "::1:80", "user@web:80"]
+        {
             assert_eq!(read(text), None, "{text}");
         }
     }

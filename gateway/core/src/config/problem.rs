@@ -213,12 +213,14 @@ pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
     if text.len() > LONGEST {
         return None;
     }
-    let one_slip = |candidate: &str| candidate.len() >= SHORTEST && strsim::osa_distance(text, candidate) == 1;
+    let one_slip =
+        |candidate: &str| candidate.len() >= SHORTEST && strsim::osa_distance(text, candidate) == 1;
     let likeness = |candidate: &str| match one_slip(candidate) {
         true => 1.0,
         false => strsim::jaro_winkler(text, candidate),
     };
-    let best = candidates.into_iter().map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best =
+        candidates.into_iter().map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= NEAR).then_some(best.1)
 }
 

@@ -64,7 +64,7 @@ impl Report {
             }
             self.problems.push(problem);
         }
-        self.problems.sort_by(|a, b| (a.offset(), a.severity).cmp(&(b.offset(), b.severity)));
+        self.problems.sort_by_key(|problem| (problem.offset(), problem.severity));
     }
 
     /// For a terminal: colours, underlines, at most `width` columns wide.
@@ -126,7 +126,11 @@ impl Report {
 /// Plain text without colours, for logs and tests.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100)))
+        f.write_str(
+            &self.render(
+                GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100),
+            ),
+        )
     }
 }
 
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn json_counts_lines_and_characters_from_one() {
-        let problem = Problem::error(Code::WrongType, "a number").at((27, 1).into(), "here").help("write more");
+        let problem =
+            Problem::error(Code::WrongType, "a number").at((27, 1).into(), "here").help("write more");
         assert_eq!(
             report(problem).to_json(),
             json!([{

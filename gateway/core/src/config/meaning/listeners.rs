@@ -53,7 +53,10 @@ impl Meaning<'_> {
             tls: raw.tls.as_ref().map(|tls| self.tls(&tls.value)),
             redirect_https: raw.redirect_https.as_ref().is_some_and(|on| on.value),
             proxy_protocol: raw.proxy_protocol.as_ref().is_some_and(|on| on.value),
-            limits: raw.limits.as_ref().map_or_else(ListenerLimits::default, |limits| self.listener_limits(limits)),
+            limits: raw
+                .limits
+                .as_ref()
+                .map_or_else(ListenerLimits::default, |limits| self.listener_limits(limits)),
         }
     }
 
@@ -123,13 +126,17 @@ impl Meaning<'_> {
         let mut taken: Vec<(&str, &At<ListenAddress>)> = Vec::new();
         for (name, listener) in listeners.iter() {
             let address = &listener.address;
-            if let Some((other, first)) = taken.iter().find(|(_, first)| overlap(first.value.0, address.value.0)) {
+            if let Some((other, first)) =
+                taken.iter().find(|(_, first)| overlap(first.value.0, address.value.0))
+            {
                 let message = format!("the listeners `{other}` and `{}` are on one address", name.value);
                 let problem = Problem::error(Code::AddressTaken, message).at(address.span, "also here");
-                self.problems.push(problem.at(first.span, "first here").help("give one of them another port"));
+                self.problems
+                    .push(problem.at(first.span, "first here").help("give one of them another port"));
             }
             if matches!(admin.listen, Socket::Tcp(admin) if overlap(admin, address.value.0)) {
-                let message = format!("the listener `{}` is on the address of the admin listener", name.value);
+                let message =
+                    format!("the listener `{}` is on the address of the admin listener", name.value);
                 self.error(Code::AddressTaken, message, address.span, "give one of them another port");
             }
             taken.push((&name.value, address));
@@ -138,15 +145,19 @@ impl Meaning<'_> {
 
     fn check_redirects(&mut self, listeners: &Map<raw::Listener>) {
         let may_be_https = |raw: &raw::Listener| raw.tls.is_some();
-        let has_https =
-            listeners.entries.iter().any(|entry| !entry.sound || entry.value.as_ref().is_some_and(may_be_https));
+        let has_https = listeners
+            .entries
+            .iter()
+            .any(|entry| !entry.sound || entry.value.as_ref().is_some_and(may_be_https));
         for (name, listener) in listeners.iter() {
             let Some(redirect) = listener.redirect_https.as_ref().filter(|redirect| redirect.value) else {
                 continue;
             };
             if let Some(tls) = &listener.tls {
                 let message = format!("the listener `{}` speaks TLS and redirects to itself", name.value);
-                let problem = Problem::error(Code::Conflict, message).at(redirect.span, "redirects").at(tls.span, "TLS");
+                let problem = Problem::error(Code::Conflict, message)
+                    .at(redirect.span, "redirects")
+                    .at(tls.span, "TLS");
                 self.problems.push(problem.help("`redirect_https` is for the plain listener beside it"));
             } else if !has_https {
                 let help = "give another listener `tls`, or leave `redirect_https` out";

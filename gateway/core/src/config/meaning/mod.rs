@@ -75,7 +75,8 @@ impl Meaning<'_> {
 
     /// A name of one of the kinds in [`crate::name`].
     fn name<T>(&mut self, new: fn(&str) -> Result<T, InvalidName>, name: &At<String>) -> Option<T> {
-        let fault = |error: InvalidName| Problem::error(Code::InvalidName, error.to_string()).at(name.span, "here");
+        let fault =
+            |error: InvalidName| Problem::error(Code::InvalidName, error.to_string()).at(name.span, "here");
         new(&name.value).map_err(|error| self.problems.push(fault(error))).ok()
     }
 
@@ -129,12 +130,15 @@ impl Meaning<'_> {
         let default = || Socket::Tcp(([127, 0, 0, 1], 9901).into());
         let listen = raw.and_then(|raw| raw.listen.as_ref());
         let token = raw.and_then(|raw| raw.token.as_ref()).filter(|token| !token.value.is_empty());
-        if let Some(At { value: Socket::Tcp(address), span }) = listen {
-            if !address.ip().is_loopback() && token.is_none() {
-                let message = format!("the admin listener `{address}` can be reached from outside and asks for no token");
-                let help = "set `admin.token`, for example to ${env:GATEWAY_ADMIN_TOKEN}, or listen on 127.0.0.1:9901";
-                self.error(Code::TokenRequired, message, *span, help);
-            }
+        if let Some(At { value: Socket::Tcp(address), span }) = listen
+            && !address.ip().is_loopback()
+            && token.is_none()
+        {
+            let message =
+                format!("the admin listener `{address}` can be reached from outside and asks for no token");
+            let help =
+                "set `admin.token`, for example to ${env:GATEWAY_ADMIN_TOKEN}, or listen on 127.0.0.1:9901";
+            self.error(Code::TokenRequired, message, *span, help);
         }
         let listen = listen.map_or_else(default, |listen| match &listen.value {
             Socket::Unix(path) => Socket::Unix(self.path(path)),
@@ -178,7 +182,8 @@ impl Meaning<'_> {
     }
 
     fn access_log(&self, file: &raw::File) -> Option<AccessLog> {
-        let Some(raw::AccessLog { path, format: None | Some(AccessLogFormat::Json) }) = &file.access_log else {
+        let Some(raw::AccessLog { path, format: None | Some(AccessLogFormat::Json) }) = &file.access_log
+        else {
             return Some(AccessLog::Stdout);
         };
         match path {

@@ -56,11 +56,15 @@ impl Meaning<'_> {
             self.error(Code::InvalidValue, message, origin.span, help);
         }
         let credentials = raw.credentials.as_ref().filter(|credentials| credentials.value);
-        if let (Some(star), Some(credentials)) = (origins.iter().find(|origin| origin.value == "*"), credentials) {
-            let problem = Problem::error(Code::Conflict, "every site could read the answers with the user's cookies")
-                .at(credentials.span, "with cookies")
-                .at(star.span, "by everybody");
-            self.problems.push(problem.help("name the origins; browsers refuse `*` with credentials (WHATWG Fetch)"));
+        if let (Some(star), Some(credentials)) =
+            (origins.iter().find(|origin| origin.value == "*"), credentials)
+        {
+            let problem =
+                Problem::error(Code::Conflict, "every site could read the answers with the user's cookies")
+                    .at(credentials.span, "with cookies")
+                    .at(star.span, "by everybody");
+            self.problems
+                .push(problem.help("name the origins; browsers refuse `*` with credentials (WHATWG Fetch)"));
         }
         let names = |list| slice(list).iter().map(|FieldName(name)| name.clone()).collect();
         Cors {
@@ -96,7 +100,12 @@ impl Meaning<'_> {
         const OWN: &[&str] =
             &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
         if name.eq_ignore_ascii_case("host") {
-            self.error(Code::InvalidValue, "`host` is not changed here", at.span, "use `rewrite: { host: … }`");
+            self.error(
+                Code::InvalidValue,
+                "`host` is not changed here",
+                at.span,
+                "use `rewrite: { host: … }`",
+            );
         } else if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
             let message = format!("`{name}` is written by the gateway");
             self.error(Code::InvalidValue, message, at.span, "leave it out");
@@ -109,8 +118,10 @@ impl Meaning<'_> {
         };
         let path = match (&raw.strip_prefix, &raw.prefix) {
             (Some(strip), Some(prefix)) => {
-                let problem = Problem::error(Code::Conflict, "`strip_prefix` and `prefix` exclude each other");
-                self.problems.push(problem.at(strip.span, "takes away").at(prefix.span, "replaces").help("keep one"));
+                let problem =
+                    Problem::error(Code::Conflict, "`strip_prefix` and `prefix` exclude each other");
+                self.problems
+                    .push(problem.at(strip.span, "takes away").at(prefix.span, "replaces").help("keep one"));
                 None
             }
             (Some(strip), None) => Some(PathRewrite::StripPrefix(trimmed(&strip.value.0))),
@@ -135,7 +146,12 @@ impl Meaning<'_> {
         let bad_port = port.is_some_and(|port| port.parse::<u16>().is_err());
         if bad_port || host_name(name).is_err() {
             let message = format!("`{}` is not a host", host.value);
-            self.error(Code::InvalidValue, message, host.span, "for example app.internal or app.internal:8080");
+            self.error(
+                Code::InvalidValue,
+                message,
+                host.span,
+                "for example app.internal or app.internal:8080",
+            );
         }
         host.value.to_ascii_lowercase()
     }
@@ -158,7 +174,8 @@ impl Meaning<'_> {
         if let Some(at) = raw.realm.as_ref().filter(|_| realm.contains(['"', '\\']) || !realm.is_ascii()) {
             self.error(Code::InvalidValue, "a realm is ASCII without quotes", at.span, "for example: shop");
         }
-        let secret = |(name, hash): (&At<String>, &At<String>)| (name.value.clone(), Secret(hash.value.clone()));
+        let secret =
+            |(name, hash): (&At<String>, &At<String>)| (name.value.clone(), Secret(hash.value.clone()));
         BasicAuth { realm: realm.to_owned(), users: users.value.iter().map(secret).collect() }
     }
 }

@@ -18,15 +18,24 @@ const COMPARED: usize = 64;
 impl Meaning<'_> {
     /// `places` are those of the routes' names, in the same order; `None` for a route that was not understood.
     pub(super) fn check_reach(&mut self, routes: &IndexMap<RouteName, Route>, places: &[Option<SourceSpan>]) {
-        let known = routes.iter().zip(places).filter_map(|((name, route), place)| Some(Place { name, route, span: (*place)? }));
+        let known = routes
+            .iter()
+            .zip(places)
+            .filter_map(|((name, route), place)| Some(Place { name, route, span: (*place)? }));
         let known: Vec<_> = known.collect();
         let mut seen: HashMap<String, &Place<'_>> = HashMap::with_capacity(known.len());
         for place in &known {
             let first = *seen.entry(fingerprint(&place.route.matches)).or_insert(place);
             if first.name != place.name {
-                let message = format!("the routes `{}` and `{}` ask for exactly the same requests", first.name, place.name);
-                let problem = Problem::error(Code::DuplicateRoute, message).at(place.span, "same as the other");
-                self.problems.push(problem.at(first.span, "the other").help("no request could ever reach one of them"));
+                let message = format!(
+                    "the routes `{}` and `{}` ask for exactly the same requests",
+                    first.name, place.name
+                );
+                let problem =
+                    Problem::error(Code::DuplicateRoute, message).at(place.span, "same as the other");
+                self.problems.push(
+                    problem.at(first.span, "the other").help("no request could ever reach one of them"),
+                );
             }
         }
         self.warn_of_unreachable(&known);
@@ -34,7 +43,8 @@ impl Meaning<'_> {
 
     /// A path or prefix outranks an expression, so an expression that only finds paths below one is never asked.
     fn warn_of_unreachable(&mut self, routes: &[Place<'_>]) {
-        let expressions: Vec<_> = routes.iter().filter(|place| only_expressions(&place.route.matches)).collect();
+        let expressions: Vec<_> =
+            routes.iter().filter(|place| only_expressions(&place.route.matches)).collect();
         if expressions.is_empty() {
             return;
         }
@@ -43,9 +53,11 @@ impl Meaning<'_> {
             let Some(first) = prefixes.covering(&place.route.matches) else {
                 continue;
             };
-            let message = format!("no request reaches route `{}`: `{}` takes them all", place.name, first.name);
+            let message =
+                format!("no request reaches route `{}`: `{}` takes them all", place.name, first.name);
             let problem = Problem::warning(Code::UnreachableRoute, message).at(place.span, "never reached");
-            let help = "a prefix outranks a regular expression: use `path` or `prefix`, or narrow the other route";
+            let help =
+                "a prefix outranks a regular expression: use `path` or `prefix`, or narrow the other route";
             self.problems.push(problem.at(first.span, "takes them").help(help));
         }
     }
@@ -132,7 +144,9 @@ fn literal_beginning(expression: &str) -> String {
     let Some(rest) = expression.strip_prefix('^').filter(|rest| !rest.contains('|')) else {
         return String::new();
     };
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '~'))).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '~')))
+        .unwrap_or(rest.len());
     let mut literal = rest[..end].to_owned();
     if rest[end..].starts_with(['?', '*', '+', '{']) {
         literal.pop(); // The last character is repeated, perhaps zero times.
@@ -177,7 +191,8 @@ mod tests {
 
     #[test]
     fn only_whole_segments_are_sure() {
-        let sure = |text: &str| sure_prefixes(&PathRule::Regex(regex::Regex::new(text).expect("an expression")));
+        let sure =
+            |text: &str| sure_prefixes(&PathRule::Regex(regex::Regex::new(text).expect("an expression")));
         assert_eq!(sure("^/api/v[0-9]+$"), ["/", "/api"]);
         assert_eq!(sure("^/api"), ["/"]);
         assert_eq!(sure("x"), ["/"]);

@@ -10,8 +10,8 @@ use super::services::{failures, percent};
 use crate::config::decode::List;
 use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
-    At, Failover, FailureSet, Gate, Guard, LatencyGuard, Notify, NotifyEvent, NotifyFormat, Override, Plan, Rollout,
-    Secret, Step, Sticky,
+    At, Failover, FailureSet, Gate, Guard, LatencyGuard, Notify, NotifyEvent, NotifyFormat, Override, Plan,
+    Rollout, Secret, Step, Sticky,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::service as raw;
@@ -33,7 +33,8 @@ impl Meaning<'_> {
             (Some(weight), None) => Some(Plan::Fixed(weight.value)),
             (Some(weight), Some(steps)) => {
                 let problem = Problem::error(Code::Conflict, "`weight` and `steps` exclude each other");
-                self.problems.push(problem.at(weight.span, "one share").at(steps.span, "steps").help("leave one out"));
+                self.problems
+                    .push(problem.at(weight.span, "one share").at(steps.span, "steps").help("leave one out"));
                 None
             }
             (None, Some(steps)) => self.steps(steps).map(Plan::Steps),
@@ -52,7 +53,12 @@ impl Meaning<'_> {
                 self.error(Code::InvalidValue, "a step without traffic shows nothing", *span, "more than 0%");
             } else if step.weight < least {
                 let message = format!("the weight falls from {least} to {}", step.weight);
-                self.error(Code::InvalidValue, message, *span, "a step has at least the weight of the one before");
+                self.error(
+                    Code::InvalidValue,
+                    message,
+                    *span,
+                    "a step has at least the weight of the one before",
+                );
             }
             least = least.max(step.weight);
         }
@@ -63,10 +69,9 @@ impl Meaning<'_> {
         let notify = raw.and_then(|raw| raw.notify.as_deref()).unwrap_or(&[]);
         Rollout {
             sticky: raw.and_then(|raw| raw.sticky.as_ref()).map_or(Sticky::Off, |sticky| self.sticky(sticky)),
-            overrides: raw.and_then(|raw| raw.override_.as_ref()).map(|raw| Override {
-                header: raw.header.0.clone(),
-                from: nets(Some(&raw.from)),
-            }),
+            overrides: raw
+                .and_then(|raw| raw.override_.as_ref())
+                .map(|raw| Override { header: raw.header.0.clone(), from: nets(Some(&raw.from)) }),
             guard: self.guard(raw.and_then(|raw| raw.guard.as_ref())),
             failover: raw.and_then(|raw| raw.failover.as_ref()).map(|failover| self.failover(failover)),
             notify: notify.iter().map(|raw| self.notify(raw)).collect(),
@@ -124,7 +129,8 @@ impl Meaning<'_> {
             return (default, max);
         };
         if warn.value > max {
-            let message = format!("the canary would be rolled back at {max}, before the warning at {}", warn.value);
+            let message =
+                format!("the canary would be rolled back at {max}, before the warning at {}", warn.value);
             self.error(Code::Conflict, message, warn.span, "`warn` is at most `max`");
         }
         (warn.value, max)
@@ -147,7 +153,10 @@ impl Meaning<'_> {
             let message = format!("a failed request cannot go to `{}`", to.value);
             self.error(Code::InvalidValue, message, to.span, "write `to: stable`");
         }
-        let methods = raw.methods.as_ref().map(|list| list.as_slice().iter().map(|MethodName(name)| name.clone()).collect());
+        let methods = raw
+            .methods
+            .as_ref()
+            .map(|list| list.as_slice().iter().map(|MethodName(name)| name.clone()).collect());
         Failover {
             on: raw.on.as_deref().map_or_else(every_failure, failures),
             methods: methods.unwrap_or_else(|| vec![Method::GET, Method::HEAD, Method::OPTIONS]),

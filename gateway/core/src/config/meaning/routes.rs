@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use super::Meaning;
 use super::policies::trimmed;
-use crate::config::decode::{Map, Named, OneOrMany};
+use crate::config::decode::{AtLeastOne, Map, Named, OneOrMany};
 use crate::config::leaf::{Expression, FieldName, FieldValue, Host, MethodName, Status, UrlPath};
 use crate::config::model::{Action, At, Body, Route};
 use crate::config::problem::{Code, Problem, list, nearest};
@@ -36,7 +36,12 @@ impl Meaning<'_> {
         routes
     }
 
-    fn route(&mut self, entry: &Named<raw::Route>, raw: &raw::Route, declared: &Declared<'_>) -> Option<Route> {
+    fn route(
+        &mut self,
+        entry: &Named<raw::Route>,
+        raw: &raw::Route,
+        declared: &Declared<'_>,
+    ) -> Option<Route> {
         let matches = raw.match_.as_ref().map_or_else(Match::default, |raw| self.matches(raw));
         let action = self.action(entry, raw, declared);
         let headers = raw.headers.as_ref();
@@ -44,7 +49,7 @@ impl Meaning<'_> {
             limits: self.limits(raw.limits.as_ref(), declared),
             body_limit: raw.body_limit.unwrap_or(BODY_LIMIT),
             timeout: raw.timeout.as_ref().map(|timeout| self.period(Some(timeout), timeout.value.0)),
-            allow: super::nets(raw.allow.as_ref()),
+            allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
             deny: super::nets(raw.deny.as_ref()),
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),
             request_headers: self.header_edits(headers.and_then(|headers| headers.request.as_ref())),
@@ -60,22 +65,28 @@ impl Meaning<'_> {
 
     fn matches(&mut self, raw: &raw::Match) -> Match {
         let prefix = |UrlPath(path): &UrlPath| PathRule::Prefix(trimmed(path));
-        let mut paths: Vec<_> = slice(raw.path.as_ref()).iter().map(|UrlPath(path)| PathRule::Exact(path.clone())).collect();
-        paths.extend(slice(raw.prefix.as_ref()).iter().map(prefix));
-        paths.extend(slice(raw.regex.as_ref()).iter().map(|Expression(regex)| PathRule::Regex(regex.clone())));
+        let mut paths: Vec<_> =
+            some(raw.path.as_ref()).iter().map(|UrlPath(path)| PathRule::Exact(path.clone())).collect();
+        paths.extend(some(raw.prefix.as_ref()).iter().map(prefix));
+        paths.extend(some(raw.regex.as_ref()).iter().map(|Expression(regex)| PathRule::Regex(regex.clone())));
         let fields = self.fields::<_, ValueRule>(raw.headers.as_ref(), value_rule);
-        let query = raw.query.iter().flat_map(Map::iter).map(|(name, value)| (name.value.clone(), value_rule(value)));
+        let query =
+            raw.query.iter().flat_map(Map::iter).map(|(name, value)| (name.value.clone(), value_rule(value)));
         Match {
-            hosts: slice(raw.host.as_ref()).iter().map(|Host(host)| host.clone()).collect(),
+            hosts: some(raw.host.as_ref()).iter().map(|Host(host)| host.clone()).collect(),
             paths,
-            methods: slice(raw.methods.as_ref()).iter().map(|MethodName(method)| method.clone()).collect(),
+            methods: some(raw.methods.as_ref()).iter().map(|MethodName(method)| method.clone()).collect(),
             headers: fields,
             query: query.collect(),
         }
     }
 
     /// Header names and what belongs to them.
-    pub(super) fn fields<T, U>(&mut self, raw: Option<&Map<T>>, value: fn(&T) -> U) -> Vec<(http::HeaderName, U)> {
+    pub(super) fn fields<T, U>(
+        &mut self,
+        raw: Option<&Map<T>>,
+        value: fn(&T) -> U,
+    ) -> Vec<(http::HeaderName, U)> {
         let mut fields = Vec::new();
         for (name, raw) in raw.iter().flat_map(|raw| raw.iter()) {
             if let Some(FieldName(name)) = self.key(name) {
@@ -85,7 +96,12 @@ impl Meaning<'_> {
         fields
     }
 
-    fn action(&mut self, entry: &Named<raw::Route>, raw: &raw::Route, declared: &Declared<'_>) -> Option<Action> {
+    fn action(
+        &mut self,
+        entry: &Named<raw::Route>,
+        raw: &raw::Route,
+        declared: &Declared<'_>,
+    ) -> Option<Action> {
         let name = &entry.name;
         match (&raw.service, &raw.redirect, &raw.respond) {
             (Some(service), None, None) => self.forward(name, service, declared),
@@ -94,14 +110,24 @@ impl Meaning<'_> {
             (None, None, None) => {
                 if entry.sound {
                     let message = format!("route `{}` does nothing with its requests", name.value);
-                    self.error(Code::MissingKey, message, name.span, "add one of `service`, `redirect`, `respond`");
+                    self.error(
+                        Code::MissingKey,
+                        message,
+                        name.span,
+                        "add one of `service`, `redirect`, `respond`",
+                    );
                 }
                 None
             }
             (service, redirect, respond) => {
                 let message = format!("route `{}` does several things at once", name.value);
-                let spans = [service.as_ref().map(|at| at.span), redirect.as_ref().map(|at| at.span), respond.as_ref().map(|at| at.span)];
-                let problem = Problem::error(Code::Conflict, message).help("keep one of `service`, `redirect`, `respond`");
+                let spans = [
+                    service.as_ref().map(|at| at.span),
+                    redirect.as_ref().map(|at| at.span),
+                    respond.as_ref().map(|at| at.span),
+                ];
+                let problem = Problem::error(Code::Conflict, message)
+                    .help("keep one of `service`, `redirect`, `respond`");
                 let add = |problem: Problem, span| problem.at(span, "one of them");
                 self.problems.push(spans.into_iter().flatten().fold(problem, add));
                 None
@@ -109,14 +135,21 @@ impl Meaning<'_> {
         }
     }
 
-    fn forward(&mut self, name: &At<String>, service: &At<String>, declared: &Declared<'_>) -> Option<Action> {
+    fn forward(
+        &mut self,
+        name: &At<String>,
+        service: &At<String>,
+        declared: &Declared<'_>,
+    ) -> Option<Action> {
         if declared.services.contains(service.value.as_str()) {
             // A service whose name is no name was reported where it is declared.
             return ServiceName::new(&service.value).ok().map(Action::Forward);
         }
-        let message = format!("route `{}` sends traffic to `{}`, which is not declared", name.value, service.value);
+        let message =
+            format!("route `{}` sends traffic to `{}`, which is not declared", name.value, service.value);
         let help = declared.help(&service.value, &declared.services, "services");
-        self.problems.push(Problem::error(Code::UnknownService, message).at(service.span, "not declared").help(help));
+        self.problems
+            .push(Problem::error(Code::UnknownService, message).at(service.span, "not declared").help(help));
         None
     }
 
@@ -128,7 +161,9 @@ impl Meaning<'_> {
             self.error(Code::InvalidValue, format!("`{}` is not a place to go", to.value), to.span, help);
         }
         let status = raw.status.as_ref().map_or(StatusCode::FOUND, |status| status.value.0);
-        if let Some(at) = raw.status.as_ref().filter(|_| !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)) {
+        if let Some(at) =
+            raw.status.as_ref().filter(|_| !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308))
+        {
             let message = format!("{} does not send a client elsewhere", status.as_u16());
             self.error(Code::InvalidValue, message, at.span, "one of 301, 302, 303, 307, 308");
         }
@@ -161,7 +196,8 @@ impl Meaning<'_> {
             }
             let message = format!("the rate limit `{}` is not declared", limit.value);
             let help = declared.help(&limit.value, &declared.limits, "rate limits");
-            self.problems.push(Problem::error(Code::UnknownLimit, message).at(limit.span, "not declared").help(help));
+            self.problems
+                .push(Problem::error(Code::UnknownLimit, message).at(limit.span, "not declared").help(help));
         }
         limits
     }
@@ -176,8 +212,11 @@ impl Meaning<'_> {
         }
         let services: std::collections::HashSet<_> =
             routes.iter().filter_map(|route| Some(route.service.as_ref()?.value.as_str())).collect();
-        let limits: std::collections::HashSet<_> =
-            routes.iter().flat_map(|route| slice(route.limits.as_ref())).map(|limit| limit.value.as_str()).collect();
+        let limits: std::collections::HashSet<_> = routes
+            .iter()
+            .flat_map(|route| slice(route.limits.as_ref()))
+            .map(|limit| limit.value.as_str())
+            .collect();
         for name in file.services.iter().flat_map(Map::entry_names) {
             if !services.contains(name.value.as_str()) {
                 let message = format!("no route sends traffic to service `{}`", name.value);
@@ -187,7 +226,12 @@ impl Meaning<'_> {
         for name in file.rate_limits.iter().flat_map(Map::entry_names) {
             if !limits.contains(name.value.as_str()) {
                 let message = format!("no route has the rate limit `{}`", name.value);
-                self.warning(Code::Unused, message, name.span, "add it to the `limits` of a route, or leave it out");
+                self.warning(
+                    Code::Unused,
+                    message,
+                    name.span,
+                    "add it to the `limits` of a route, or leave it out",
+                );
             }
         }
     }
@@ -208,7 +252,8 @@ impl<'a> Declared<'a> {
     }
 
     fn help(&self, name: &str, known: &indexmap::IndexSet<&'a str>, what: &str) -> String {
-        let near = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let near = nearest(name, known.iter().copied())
+            .map_or(String::new(), |near| format!("did you mean `{near}`? "));
         format!("{near}declared {what}: {}", list(known.iter().copied()))
     }
 }
@@ -216,6 +261,10 @@ impl<'a> Declared<'a> {
 /// The items of a list that may be left out.
 pub(super) fn slice<T>(list: Option<&OneOrMany<T>>) -> &[T] {
     list.map_or(&[], OneOrMany::as_slice)
+}
+
+fn some<T>(list: Option<&AtLeastOne<T>>) -> &[T] {
+    slice(list.map(|list| &list.0))
 }
 
 fn value_rule(raw: &ValueMatch) -> ValueRule {
@@ -229,8 +278,12 @@ fn value_rule(raw: &ValueMatch) -> ValueRule {
 fn body(raw: Option<&BodyText>) -> Body {
     match raw {
         None => Body::default(),
-        Some(BodyText::Text(text)) => Body { content_type: "text/plain; charset=utf-8".into(), text: text.clone() },
-        Some(BodyText::Json(value)) => Body { content_type: "application/json".into(), text: value.to_string() },
+        Some(BodyText::Text(text)) => {
+            Body { content_type: "text/plain; charset=utf-8".into(), text: text.clone() }
+        }
+        Some(BodyText::Json(value)) => {
+            Body { content_type: "application/json".into(), text: value.to_string() }
+        }
     }
 }
 
@@ -240,6 +293,6 @@ fn maintenance(raw: &raw::Maintenance) -> crate::config::model::Maintenance {
         status: raw.status.map_or(StatusCode::SERVICE_UNAVAILABLE, |Status(status)| status),
         body: body(raw.body.as_ref()),
         retry_after: raw.retry_after.as_ref().map(|period| period.0),
-        allow: super::nets(raw.allow.as_ref()),
+        allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
     }
 }

@@ -10,8 +10,8 @@ use crate::config::decode::{List, Map, Named};
 use crate::config::host::host_name;
 use crate::config::leaf::{Failure, Period};
 use crate::config::model::{
-    Address, At, Balance, Eject, FailureSet, Health, Plan, Protocol, Release, Retry, Service, Timeouts, Traffic,
-    UpstreamTls,
+    Address, At, Balance, Eject, FailureSet, Health, Plan, Protocol, Release, Retry, Service, Timeouts,
+    Traffic, UpstreamTls,
 };
 use crate::config::problem::{Code, Problem, list, nearest};
 use crate::config::raw::service as raw;
@@ -47,7 +47,19 @@ impl Meaning<'_> {
         let stable = self.stable(entry, raw, &releases);
         let traffic = self.traffic(entry, raw, plan, stable.as_ref(), &releases);
         let (stable, traffic) = (stable?, traffic?);
-        Some(Service { releases, stable, traffic, rollout, balance, health, eject, retry, timeouts, protocol, tls })
+        Some(Service {
+            releases,
+            stable,
+            traffic,
+            rollout,
+            balance,
+            health,
+            eject,
+            retry,
+            timeouts,
+            protocol,
+            tls,
+        })
     }
 
     fn releases(&mut self, entry: &Named<raw::Service>, raw: &raw::Service) -> Option<Releases> {
@@ -63,11 +75,15 @@ impl Meaning<'_> {
                 }
                 Some(IndexMap::from([(ReleaseName::unnamed(), self.release(endpoints))]))
             }
-            (None, Some(releases)) => Some(self.named_releases(releases)).filter(|releases| !releases.is_empty()),
+            (None, Some(releases)) => {
+                Some(self.named_releases(releases)).filter(|releases| !releases.is_empty())
+            }
             (Some(endpoints), Some(releases)) => {
                 let message = format!("service `{}` has `endpoints` and `releases`", name.value);
-                let problem = Problem::error(Code::Conflict, message).at(endpoints.span, "endpoints of what?");
-                self.problems.push(problem.at(releases.span, "releases").help("endpoints stand within a release"));
+                let problem =
+                    Problem::error(Code::Conflict, message).at(endpoints.span, "endpoints of what?");
+                self.problems
+                    .push(problem.at(releases.span, "releases").help("endpoints stand within a release"));
                 None
             }
             (None, None) => {
@@ -99,7 +115,12 @@ impl Meaning<'_> {
 
     fn release(&mut self, endpoints: &List<At<Address>>) -> Release {
         if endpoints.is_empty() {
-            self.error(Code::MissingKey, "there is no endpoint", endpoints.span, "for example [\"web:3000\"]");
+            self.error(
+                Code::MissingKey,
+                "there is no endpoint",
+                endpoints.span,
+                "for example [\"web:3000\"]",
+            );
         }
         let mut seen = HashSet::new();
         for endpoint in &endpoints.items {
@@ -111,7 +132,12 @@ impl Meaning<'_> {
         Release { endpoints: endpoints.items.clone() }
     }
 
-    fn stable(&mut self, entry: &Named<raw::Service>, raw: &raw::Service, releases: &Releases) -> Option<ReleaseName> {
+    fn stable(
+        &mut self,
+        entry: &Named<raw::Service>,
+        raw: &raw::Service,
+        releases: &Releases,
+    ) -> Option<ReleaseName> {
         let name = &entry.name;
         if let Some(stable) = &raw.stable {
             return self.release_name(stable, releases);
@@ -120,9 +146,15 @@ impl Meaning<'_> {
             1 => releases.keys().next().cloned(),
             _ if !entry.sound => None,
             count => {
-                let message = format!("service `{}` has {count} releases and does not say which is stable", name.value);
+                let message =
+                    format!("service `{}` has {count} releases and does not say which is stable", name.value);
                 let declared = list(releases.keys().map(ReleaseName::as_str));
-                self.error(Code::MissingKey, message, name.span, format!("add `stable:` with one of: {declared}"));
+                self.error(
+                    Code::MissingKey,
+                    message,
+                    name.span,
+                    format!("add `stable:` with one of: {declared}"),
+                );
                 None
             }
         }
@@ -134,8 +166,10 @@ impl Meaning<'_> {
             return Some(known.clone());
         }
         let names = || releases.keys().map(ReleaseName::as_str);
-        let near = nearest(&name.value, names()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
-        let problem = Problem::error(Code::UnknownRelease, format!("the release `{}` is not declared", name.value));
+        let near =
+            nearest(&name.value, names()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let problem =
+            Problem::error(Code::UnknownRelease, format!("the release `{}` is not declared", name.value));
         let help = format!("{near}declared releases: {}", list(names()));
         self.problems.push(problem.at(name.span, "not declared").help(help));
         None
@@ -161,7 +195,10 @@ impl Meaning<'_> {
             (None, Some(name)) => {
                 let canary = self.release_name(name, releases);
                 let canary = self.canary(name, canary?, stable?, releases);
-                if entry.sound && plan.is_none() && !raw.rollout.as_ref().is_some_and(|rollout| rollout.value.has_plan()) {
+                if entry.sound
+                    && plan.is_none()
+                    && !raw.rollout.as_ref().is_some_and(|rollout| rollout.value.has_plan())
+                {
                     let help = "add `rollout: { weight: 10% }` or `rollout: { steps: [ … ] }`";
                     self.error(Code::MissingKey, "the canary has no share of the traffic", name.span, help);
                 }
@@ -171,18 +208,29 @@ impl Meaning<'_> {
     }
 
     /// Checks that the canary is another release, on other endpoints.
-    fn canary(&mut self, at: &At<String>, canary: ReleaseName, stable: &ReleaseName, releases: &Releases) -> ReleaseName {
+    fn canary(
+        &mut self,
+        at: &At<String>,
+        canary: ReleaseName,
+        stable: &ReleaseName,
+        releases: &Releases,
+    ) -> ReleaseName {
         if canary == *stable {
             let message = format!("`{canary}` is stable and canary at once");
             self.error(Code::Conflict, message, at.span, "leave `canary` out: all traffic goes to stable");
             return canary;
         }
-        let of_stable: HashSet<_> = releases[stable].endpoints.iter().map(|endpoint| &endpoint.value).collect();
-        let shared: Vec<_> =
-            releases[&canary].endpoints.iter().filter(|endpoint| of_stable.contains(&endpoint.value)).collect();
+        let of_stable: HashSet<_> =
+            releases[stable].endpoints.iter().map(|endpoint| &endpoint.value).collect();
+        let shared: Vec<_> = releases[&canary]
+            .endpoints
+            .iter()
+            .filter(|endpoint| of_stable.contains(&endpoint.value))
+            .collect();
         for endpoint in shared {
             let message = format!("`{}` is an endpoint of stable and of the canary", endpoint.value);
-            let help = "the two cannot be told apart there, and a rollback does not take users off the bad one";
+            let help =
+                "the two cannot be told apart there, and a rollback does not take users off the bad one";
             self.warning(Code::SharedEndpoint, message, endpoint.span, help);
         }
         canary
@@ -205,12 +253,22 @@ impl Meaning<'_> {
             shares.push((name?, entry.value?));
         }
         if shares.iter().all(|(_, share)| *share == 0) {
-            self.error(Code::InvalidValue, "every share is 0", split.span, "give at least one release a share");
+            self.error(
+                Code::InvalidValue,
+                "every share is 0",
+                split.span,
+                "give at least one release a share",
+            );
         }
         let stable = stable?;
         if !shares.iter().any(|(name, _)| name == stable) {
             let message = format!("the stable release `{stable}` is not among the shares");
-            self.error(Code::Conflict, message, split.span, format!("add `{stable}`, with 0 if it shall rest"));
+            self.error(
+                Code::Conflict,
+                message,
+                split.span,
+                format!("add `{stable}`, with 0 if it shall rest"),
+            );
         }
         Some(Traffic::Split(shares))
     }
@@ -247,13 +305,21 @@ impl Meaning<'_> {
         };
         if let Some(At { span, .. }) = raw.keepalive.as_ref().filter(|at| at.value.0 >= ORIGINS_KEEP) {
             let help = "Node and uvicorn close idle connections after 5 s: below that, no request meets a closing one";
-            self.warning(Code::LongKeepalive, "connections are kept as long as origins keep them, or longer", *span, help);
+            self.warning(
+                Code::LongKeepalive,
+                "connections are kept as long as origins keep them, or longer",
+                *span,
+                help,
+            );
         }
         Timeouts {
             connect: self.period(raw.connect.as_ref(), default.connect),
             first_byte: self.period(raw.first_byte.as_ref(), default.first_byte),
             idle: self.period(raw.idle.as_ref(), default.idle),
-            keepalive: raw.keepalive.as_ref().map_or(default.keepalive, |At { value: Period(keepalive), .. }| *keepalive),
+            keepalive: raw
+                .keepalive
+                .as_ref()
+                .map_or(default.keepalive, |At { value: Period(keepalive), .. }| *keepalive),
         }
     }
 
@@ -263,8 +329,10 @@ impl Meaning<'_> {
         };
         match (protocol.value, &raw.tls) {
             (Protocol::H2c, Some(tls)) => {
-                let problem = Problem::error(Code::Conflict, "`h2c` is spoken in the clear").at(protocol.span, "in the clear");
-                self.problems.push(problem.at(tls.span, "TLS").help("write `protocol: h2`, or leave `tls` out"));
+                let problem = Problem::error(Code::Conflict, "`h2c` is spoken in the clear")
+                    .at(protocol.span, "in the clear");
+                self.problems
+                    .push(problem.at(tls.span, "TLS").help("write `protocol: h2`, or leave `tls` out"));
             }
             (Protocol::H2, None) => {
                 let help = "add `tls: {}`, or write `protocol: h2c` to speak it in the clear";
@@ -279,7 +347,12 @@ impl Meaning<'_> {
         let sni = raw.sni.as_ref().and_then(|sni| match host_name(&sni.value) {
             Ok(name) => Some(name),
             Err(error) => {
-                self.error(Code::InvalidValue, error.to_string(), sni.span, "a name that stands in the certificate");
+                self.error(
+                    Code::InvalidValue,
+                    error.to_string(),
+                    sni.span,
+                    "a name that stands in the certificate",
+                );
                 None
             }
         });

@@ -74,7 +74,10 @@ impl Leaf for AccessLogPath {
     }
 }
 
-schema!(AccessLogPath, |_generator| json_schema!({ "type": "string", "examples": ["stdout", "off", "access.log"] }));
+schema!(
+    AccessLogPath,
+    |_generator| json_schema!({ "type": "string", "examples": ["stdout", "off", "access.log"] })
+);
 
 /// The shape of the access log.
 #[derive(Debug, Clone, Copy)]
@@ -158,13 +161,22 @@ impl Decode for ValueMatch {
         }
         let before = problems.len();
         match ValueAsked::decode(node, problems)? {
-            ValueAsked { present: Some(At { value: true, .. }), exact: None, regex: None } => Some(Self::Present),
+            ValueAsked { present: Some(At { value: true, .. }), exact: None, regex: None } => {
+                Some(Self::Present)
+            }
             ValueAsked { present: None, exact: Some(text), regex: None } => Some(Self::Exact(text.value)),
             ValueAsked { present: None, exact: None, regex: Some(regex) } => Some(Self::Regex(regex.value.0)),
             _ if problems.len() > before => None,
             _ => {
-                let problem = Problem::error(Code::InvalidValue, "this asks for no value, or for several things at once");
-                problems.push(problem.at(node.span, "here").help("one of: a text, `{ present: true }`, `{ exact: … }`, `{ regex: … }`"));
+                let problem = Problem::error(
+                    Code::InvalidValue,
+                    "this asks for no value, or for several things at once",
+                );
+                problems.push(
+                    problem
+                        .at(node.span, "here")
+                        .help("one of: a text, `{ present: true }`, `{ exact: … }`, `{ regex: … }`"),
+                );
                 None
             }
         }
