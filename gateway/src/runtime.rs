@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use gateway_core::config::changes::{self, Changes};
+use gateway_core::config::changes::{Change, changes};
 use gateway_core::config::model::Gateway;
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
@@ -79,12 +79,12 @@ impl Runtime {
     ///
     /// # Errors
     /// A report when something changed that only a new process can take up; nothing is changed then.
-    pub(crate) async fn publish(&self, loaded: Loaded) -> Result<(u64, Changes), Report> {
+    pub(crate) async fn publish(&self, loaded: Loaded) -> Result<(u64, Vec<Change>), Report> {
         let _one_at_a_time = self.publishing.lock().await;
         let before = self.snapshot();
-        let changes = changes::compare(&before.model, &loaded.gateway);
-        if changes.needs_restart() {
-            return Err(changes.refusal(&loaded.warnings));
+        let changes = changes(&before.model, &loaded.gateway);
+        if changes.iter().any(|change| change.needs_restart) {
+            return Err(refusal(&changes, &loaded));
         }
         self.names.learn(&loaded.gateway).await;
         self.retarget_log(&before.model, &loaded)?;
@@ -158,4 +158,20 @@ impl Runtime {
         }
         tracing::info!(config = %self.path.display(), "ready");
     }
+}
+
+/// Names what a running process cannot take up.
+fn refusal(changes: &[Change], loaded: &Loaded) -> Report {
+    let mut report = loaded.warnings.clone();
+    for change in changes.iter().filter(|change| change.needs_restart) {
+        let listener = change.name.as_deref().filter(|_| change.what == "listener");
+        let place = listener.and_then(|name| loaded.gateway.listeners.get(name)).map(|found| found.address.span);
+        let mut problem = Problem::error(Code::NeedsRestart, change.to_string())
+            .help("start a new process for it; everything else of this file waits until then");
+        if let Some(span) = place {
+            problem = problem.at(span, "bound at start");
+        }
+        report.push(problem);
+    }
+    report
 }

@@ -10,6 +10,7 @@
 pub mod changes;
 mod decode;
 mod document;
+mod excerpt;
 mod expand;
 mod host;
 mod leaf;

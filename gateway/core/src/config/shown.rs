@@ -50,7 +50,17 @@ fn is_secret(path: &[&str]) -> bool {
             | ["fleet", "redis"]
             | ["services", _, "rollout", "notify", "*", "url"]
             | ["routes", _, "basic_auth", "users", ..]
-    )
+    ) || match path {
+        ["routes", _, "headers", "request", "set" | "add", name]
+        | ["routes", _, "match", "headers", name, ..] => is_secret_header(name),
+        _ => false,
+    }
+}
+
+/// Header fields that usually hold credentials.
+fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "cookie", "key", "token", "secret", "password"].iter().any(|part| name.contains(part))
 }
 
 /// Numbers and booleans by the core schema of YAML 1.2, where they are written without quotes.
@@ -100,12 +110,18 @@ mod tests {
 admin: { listen: 'unix:/x', token: hunter2 }
 fleet: { redis: 'redis://:hunter2@x' }
 services: { a: { rollout: { notify: [ { url: hunter2, format: slack } ] } } }
-routes: { r: { basic_auth: { realm: shop, users: { ann: hunter2 } } } }
+routes:
+  r:
+    match: { headers: { x-api-key: { exact: hunter2 }, x-tenant: acme } }
+    basic_auth: { realm: shop, users: { ann: hunter2 } }
+    headers: { request: { set: { Authorization: Basic hunter2, x-edge: gateway } } }
 ";
         let root = document::parse(text, &mut Vec::new()).expect("a tree");
         let shown = redacted(&root);
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
         assert_eq!(shown["services"]["a"]["rollout"]["notify"][0]["format"], "slack");
         assert_eq!(shown["routes"]["r"]["basic_auth"]["users"]["ann"], REDACTED);
+        assert_eq!(shown["routes"]["r"]["match"]["headers"]["x-tenant"], "acme");
+        assert_eq!(shown["routes"]["r"]["headers"]["request"]["set"]["x-edge"], "gateway");
     }
 }

@@ -31,8 +31,8 @@ impl Meaning<'_> {
         self.check_addresses(&raw.value, admin);
         self.check_redirects(&raw.value);
         let mut listeners = IndexMap::new();
-        for (name, _) in &raw.value.entries {
-            self.name(ListenerName::new, name);
+        for entry in &raw.value.entries {
+            self.name(ListenerName::new, &entry.name);
         }
         for (name, listener) in raw.value.iter() {
             if let Some(on) = listener.proxy_protocol.as_ref().filter(|on| on.value && trusted.is_empty()) {
@@ -61,12 +61,12 @@ impl Meaning<'_> {
     }
 
     fn tls(&mut self, raw: &raw::Tls) -> Tls {
-        if raw.certificates.value.is_empty() {
+        if raw.certificates.is_empty() {
             let help = "for example `certificates: [ { cert: certs/shop.pem, key: certs/shop.key } ]`";
             self.error(Code::MissingKey, "TLS without a certificate", raw.certificates.span, help);
         }
         Tls {
-            certificates: raw.certificates.value.iter().map(|raw| self.certificate(raw)).collect(),
+            certificates: raw.certificates.items.iter().map(|raw| self.certificate(raw)).collect(),
             min_version: raw.min_version.unwrap_or(TlsVersion::Tls12),
             client_auth: raw.client_auth.as_ref().and_then(|auth| self.client_auth(auth)),
         }
@@ -144,8 +144,11 @@ impl Meaning<'_> {
     }
 
     fn check_redirects(&mut self, listeners: &Map<raw::Listener>) {
-        let has_https =
-            listeners.entries.iter().any(|(_, raw)| raw.as_ref().is_none_or(|raw| raw.tls.is_some()));
+        let may_be_https = |raw: &raw::Listener| raw.tls.is_some();
+        let has_https = listeners
+            .entries
+            .iter()
+            .any(|entry| !entry.sound || entry.value.as_ref().is_some_and(may_be_https));
         for (name, listener) in listeners.iter() {
             let Some(redirect) = listener.redirect_https.as_ref().filter(|redirect| redirect.value) else {
                 continue;

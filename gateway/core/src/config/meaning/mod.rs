@@ -5,6 +5,7 @@
 //! problem was an error.
 
 mod listeners;
+mod origins;
 mod policies;
 mod reach;
 mod rollouts;
@@ -130,14 +131,15 @@ impl Meaning<'_> {
         let default = || Socket::Tcp(([127, 0, 0, 1], 9901).into());
         let listen = raw.and_then(|raw| raw.listen.as_ref());
         let token = raw.and_then(|raw| raw.token.as_ref()).filter(|token| !token.value.is_empty());
-        if let Some(At { value: Socket::Tcp(address), span }) = listen {
-            if !address.ip().is_loopback() && token.is_none() {
-                let message = format!(
-                    "the admin listener `{address}` can be reached from outside and asks for no token"
-                );
-                let help = "set `admin.token`, for example to ${env:GATEWAY_ADMIN_TOKEN}, or listen on 127.0.0.1:9901";
-                self.error(Code::TokenRequired, message, *span, help);
-            }
+        if let Some(At { value: Socket::Tcp(address), span }) = listen
+            && !address.ip().is_loopback()
+            && token.is_none()
+        {
+            let message =
+                format!("the admin listener `{address}` can be reached from outside and asks for no token");
+            let help =
+                "set `admin.token`, for example to ${env:GATEWAY_ADMIN_TOKEN}, or listen on 127.0.0.1:9901";
+            self.error(Code::TokenRequired, message, *span, help);
         }
         let listen = listen.map_or_else(default, |listen| match &listen.value {
             Socket::Unix(path) => Socket::Unix(self.path(path)),
