@@ -5,5 +5,6 @@
 
 pub mod config;
 pub mod name;
+pub mod rollout;
 pub mod route;
 pub mod unit;
