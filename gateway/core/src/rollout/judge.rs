@@ -157,7 +157,8 @@ impl Judge {
         // A confidence of 100 % would need infinite evidence; it is taken for one in a billion.
         let alpha = (1.0 - guard.confidence.get()).clamp(1e-9, 1.0);
         Self {
-            needed: 1.0 / alpha,
+            // Rounded, as 1 − 0.999 is not quite 0.001.
+            needed: (1e3 / alpha).round() / 1e3,
             observed: Observed::default(),
             absolute: Absolute::new(max),
             relative: Relative::new(guard.worse_than_stable.get()),

@@ -69,7 +69,7 @@ impl Rollout {
             state: State::Idle,
             stable: target.stable.clone(),
             canary: None,
-            plan: target.plan.clone().unwrap_or_else(Plan::cutover),
+            plan: target.plan.clone().unwrap_or_else(|| target.cutover_plan()),
             judge: Judge::new(&target.guard),
             since: now,
             paused: false,

@@ -156,7 +156,8 @@ impl State {
             (RolledBack, _) => return Err(Impossible),
 
             (Pending, Ready(stage)) => Running(stage),
-            (Running(_) | Held(..), Replanned(stage)) => Running(stage),
+            (Running(_), Replanned(stage)) => Running(stage),
+            (Held(_, reason), Replanned(stage)) => Held(stage, reason),
             (Running(stage) | Held(stage, _), Wait(reason)) => Held(stage, reason),
             (Held(stage, _), GoOn) => Running(stage),
             (Running(_) | Held(..), Advance(stage)) => Running(stage),
