@@ -42,6 +42,10 @@ fn main() {
             println!("| {} % | {share} % | {alarms} |", rate * 100.0);
         }
     }
+    let busy = false_alarms(500, 50.0, 1_000_000, &guard(0.05, 0.999), 0.01);
+    println!(
+        "\nOf 500 busy ones (1 000 000 attempts, 50 % share, both fail 1 %, max 5 %, confidence 99.9 %): {busy}"
+    );
 }
 
 fn row(share: f64, healthy: u64, ills: Ills) -> String {

@@ -1,4 +1,4 @@
-//! One rollout, driven by samples, commands and the file. States change by [`State::after`] alone.
+//! One rollout, driven by samples. States change by [`State::after`] alone.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,27 +10,10 @@ use super::judge::{Breach, Evidence, Judge, Verdict};
 use super::plan::Plan;
 use super::record::{Cause, Change, MAX_CHANGES, Manual, Record, VERSION};
 use super::reload::Target;
-use super::state::{Event, Hold, Refusal, Stage, State};
+use super::state::{Event, Hold, Stage, State};
 use crate::config::model::Gate;
 use crate::name::ReleaseName;
 use crate::unit::Weight;
-
-/// What a person may ask of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Command {
-    /// Go on to the next step now.
-    Promote,
-    /// Stay at this step.
-    Pause,
-    /// Take back `pause` or `weight`.
-    Resume,
-    /// Give the canary nothing, until `retry`.
-    Abort,
-    /// Begin again with a release that was rolled back.
-    Retry,
-    /// Give the canary this share instead of the plan's, and do not go on meanwhile.
-    Weight(Manual),
-}
 
 /// The rollout of one service, or of one part of its fixed split.
 ///
@@ -139,29 +122,6 @@ impl Rollout {
         self.store_down = !available;
     }
 
-    /// Does what a person asks.
-    ///
-    /// # Errors
-    /// [`Refusal`] says why not; nothing changed then.
-    pub fn command(&mut self, now: Duration, command: Command) -> Result<Change, Refusal> {
-        let Some(canary) = self.canary.clone() else { return Err(Refusal::NoRollout) };
-        match command {
-            Command::Abort if self.state != State::RolledBack => {
-                self.enter(now, Event::RollBack, Cause::Aborted).ok_or(Refusal::NoRollout)
-            }
-            Command::Retry if self.state == State::RolledBack => {
-                self.rolled_back.remove(&canary);
-                self.enter(now, Event::Retry, Cause::Retried).ok_or(Refusal::NotRolledBack)
-            }
-            Command::Retry => Err(Refusal::NotRolledBack),
-            Command::Promote => self.promote(now),
-            Command::Pause => self.pause(now),
-            Command::Resume => self.resume(now),
-            Command::Weight(manual) => self.set_weight(now, manual),
-            Command::Abort => Err(Refusal::RolledBack { release: canary }),
-        }
-    }
-
     /// What must outlive the process.
     pub fn record(&self) -> Record {
         Record {
@@ -239,7 +199,7 @@ impl Rollout {
     }
 
     /// A hold that does not depend on what was seen.
-    fn ordered_hold(&self) -> Option<Hold> {
+    pub(super) fn ordered_hold(&self) -> Option<Hold> {
         if self.paused || self.manual.is_some() {
             return Some(Hold::Paused);
         }
@@ -259,7 +219,7 @@ impl Rollout {
         self.enter(now, Event::RollBack, Cause::Breach(breach))
     }
 
-    fn advance(&mut self, now: Duration, stage: Stage, cause: Cause) -> Option<Change> {
+    pub(super) fn advance(&mut self, now: Duration, stage: Stage, cause: Cause) -> Option<Change> {
         match self.after(stage) {
             Some(next) => self.enter(now, Event::Advance(next), cause),
             None => {
@@ -302,54 +262,6 @@ impl Rollout {
         let latched = self.rolled_back.contains(&canary);
         self.canary = Some(canary);
         self.enter(now, if latched { Event::NamedRolledBack } else { Event::Named }, Cause::Named)
-    }
-
-    fn promote(&mut self, now: Duration) -> Result<Change, Refusal> {
-        let stage = self.running_stage()?;
-        if !self.plan.advances() {
-            return Err(Refusal::FixedWeight);
-        }
-        match self.ordered_hold() {
-            Some(Hold::StoreUnavailable) => Err(Refusal::StoreUnavailable),
-            Some(_) => Err(Refusal::Paused),
-            None if self.judge.incident() => Err(Refusal::BaselineIncident),
-            None => self.advance(now, stage, Cause::Promoted).ok_or(Refusal::Completed),
-        }
-    }
-
-    fn pause(&mut self, now: Duration) -> Result<Change, Refusal> {
-        self.running_stage()?;
-        if self.paused {
-            return Err(Refusal::Paused);
-        }
-        self.paused = true;
-        self.enter(now, Event::Wait(Hold::Paused), Cause::Paused).ok_or(Refusal::NotStarted)
-    }
-
-    fn resume(&mut self, now: Duration) -> Result<Change, Refusal> {
-        self.running_stage()?;
-        if !self.paused && self.manual.is_none() {
-            return Err(Refusal::NotPaused);
-        }
-        self.paused = false;
-        self.manual = None;
-        self.enter(now, Event::GoOn, Cause::Resumed).ok_or(Refusal::NotPaused)
-    }
-
-    fn set_weight(&mut self, now: Duration, manual: Manual) -> Result<Change, Refusal> {
-        self.running_stage()?;
-        self.manual = Some(manual);
-        self.enter(now, Event::Wait(Hold::Paused), Cause::Weight).ok_or(Refusal::NotStarted)
-    }
-
-    fn running_stage(&self) -> Result<Stage, Refusal> {
-        match (self.state, &self.canary) {
-            (State::Running(stage) | State::Held(stage, _), _) => Ok(stage),
-            (State::RolledBack, Some(canary)) => Err(Refusal::RolledBack { release: canary.clone() }),
-            (State::Idle | State::RolledBack, _) => Err(Refusal::NoRollout),
-            (State::Pending, _) => Err(Refusal::NotStarted),
-            (State::Completed, _) => Err(Refusal::Completed),
-        }
     }
 
     fn manual_is_over(&self, now: Duration) -> bool {

@@ -11,6 +11,7 @@
 //! The formulas, their sources and what they cannot see are told in `docs/rollouts.md`.
 
 pub mod bound;
+pub mod command;
 pub mod evidence;
 pub mod fuse;
 pub mod judge;
@@ -21,10 +22,11 @@ pub mod reload;
 pub mod state;
 pub mod test;
 
+pub use command::Command;
 pub use evidence::{Counts, Sample};
 pub use judge::{Breach, Evidence, Judge, Verdict};
-pub use machine::{Command, Rollout, Status};
+pub use machine::{Rollout, Status};
 pub use plan::Plan;
-pub use record::{Cause, Change, Record};
+pub use record::{Cause, Change, Manual, Record};
 pub use reload::{Reloaded, Target};
 pub use state::{Hold, Refusal, Stage, State};
