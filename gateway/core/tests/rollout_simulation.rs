@@ -241,10 +241,30 @@ fn a_step_up_does_not_look_like_a_worse_canary() {
     }
 }
 
-/// Blames stable only when stable was asked: with 250 ms to answer, a failing stable is heard before its canary goes.
+/// Guards the relative test against blindness: a hold that comes or goes moves no traffic, so the shares still hold.
+#[test]
+fn a_hold_between_does_not_blind_the_relative_test() {
+    for seed in 0..20 {
+        let mut limits = guard(0.5, 0.999);
+        limits.max_failed_requests = 1_000_000;
+        let mut world = World::new(seed, 500.0, target(fixed(10.0), limits));
+        world.attempts(2000, HEALTHY);
+        let mut canary_attempts = 0;
+        while world.rollout.state() != State::RolledBack {
+            let _ = world.rollout.command(world.now, Command::Pause);
+            let _ = world.rollout.command(world.now, Command::Resume);
+            canary_attempts += u64::from(canary_attempted(&mut world, failing(0.3, 0.001)));
+        }
+        assert!(canary_attempts < 60, "{canary_attempts} attempts, seed {seed}");
+    }
+}
+
+/// The absolute test and the fuses wait for stable's word; the relative test, which has it already, need not.
 #[test]
 fn a_suspect_stable_is_heard_before_the_canary_goes() {
-    let mut world = World::new(1, 1000.0, target(fixed(10.0), guard(0.01, 0.999)));
+    let mut limits = guard(0.01, 0.999);
+    limits.worse_than_stable = gateway_core::unit::Multiple::new(1000.0).expect("a multiple");
+    let mut world = World::new(1, 1000.0, target(fixed(10.0), limits));
     world.attempts(1000, failing(0.0, 0.0));
     let mut fail = |arm: fn(&mut Sample) -> &mut Counts| {
         let counts = arm(&mut world.sample);

@@ -75,13 +75,13 @@ impl Rollout {
             return Err(Refusal::NotPaused);
         }
         self.paused = false;
-        self.manual = None;
+        self.set_manual(None);
         self.enter(now, Event::GoOn, Cause::Resumed).ok_or(Refusal::NotPaused)
     }
 
     fn set_weight(&mut self, now: Duration, manual: Manual) -> Result<Change, Refusal> {
         self.running_stage()?;
-        self.manual = Some(manual);
+        self.set_manual(Some(manual));
         self.enter(now, Event::Wait(Hold::Paused), Cause::Weight).ok_or(Refusal::NotStarted)
     }
 

@@ -194,7 +194,7 @@ impl Judge {
         self.warned = false;
     }
 
-    /// Tells that the weight changed, so that the share of the last seconds no longer describes the traffic.
+    /// Tells that the weight changed within a step, so that the share of the last seconds no longer describes the traffic.
     pub fn weight_changed(&mut self) {
         self.observed.forget_shares();
     }

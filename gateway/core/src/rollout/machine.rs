@@ -264,12 +264,19 @@ impl Rollout {
         self.enter(now, if latched { Event::NamedRolledBack } else { Event::Named }, Cause::Named)
     }
 
+    pub(super) fn set_manual(&mut self, manual: Option<Manual>) {
+        if self.manual != manual {
+            self.manual = manual;
+            self.judge.weight_changed();
+        }
+    }
+
     fn manual_is_over(&self, now: Duration) -> bool {
         self.manual.and_then(|manual| manual.until).is_some_and(|until| now >= until)
     }
 
     fn end_manual(&mut self, now: Duration) -> Option<Change> {
-        self.manual = None;
+        self.set_manual(None);
         let event = if self.paused { Event::Wait(Hold::Paused) } else { Event::GoOn };
         self.enter(now, event, Cause::Weight)
     }
@@ -311,7 +318,6 @@ impl Rollout {
             Event::Replanned(_) | Event::Ready(_) | Event::Advance(_) => self.begin_step(now),
             _ => self.begin_anew(now),
         }
-        self.judge.weight_changed();
         if to == State::RolledBack {
             self.rolled_back.extend(self.canary.clone());
         }
