@@ -20,7 +20,7 @@ fn main() {
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
     for share in [10.0, 50.0, 100.0] {
         for fails in [1.0, 0.5, 0.2, 0.1, 0.05] {
-            let ills = Ills { canary_fails: fails, stable_fails: 0.001, canary_slow: 0.0 };
+            let ills = Ills { canary_fails: fails, stable_fails: 0.001, canary_slow: 0.0, stable_slow: 0.0 };
             let (start, late) = (row(share, 0, ills), row(share, 5000, ills));
             println!("| {} % | {share} % | {start} | {late} |", fails * 100.0);
         }

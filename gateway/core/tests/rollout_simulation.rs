@@ -11,10 +11,10 @@ use gateway_core::rollout::{
 };
 use simulation::{Ills, World, delays, false_alarms, guard, p95_limit, percent, release, steps, target};
 
-const HEALTHY: Ills = Ills { canary_fails: 0.001, stable_fails: 0.001, canary_slow: 0.0 };
+const HEALTHY: Ills = Ills { canary_fails: 0.001, stable_fails: 0.001, canary_slow: 0.0, stable_slow: 0.0 };
 
 fn failing(canary_fails: f64, stable_fails: f64) -> Ills {
-    Ills { canary_fails, stable_fails, canary_slow: 0.0 }
+    Ills { canary_fails, stable_fails, canary_slow: 0.0, stable_slow: 0.0 }
 }
 
 /// A one-step plan that is far from its end.
@@ -117,6 +117,57 @@ fn a_broken_latency_limit_is_a_breach_within_twenty_attempts() {
 }
 
 #[test]
+fn slowness_in_both_arms_holds_the_rollout() {
+    let mut limit = guard(0.01, 0.999);
+    limit.latency = p95_limit();
+    for seed in 0..50 {
+        let mut world = World::new(seed, 500.0, target(fixed(10.0), limit.clone()));
+        world.attempts(2000, HEALTHY);
+        world.attempts(2000, Ills { canary_slow: 1.0, stable_slow: 1.0, ..HEALTHY });
+        assert_eq!(world.rollout.state().hold(), Some(Hold::BaselineIncident), "seed {seed}");
+    }
+}
+
+/// Two failures of stable are evidence of 61: too little to roll a release back, enough to suspect stable.
+#[test]
+fn stable_is_believed_to_be_sick_before_a_canary_would_be() {
+    let mut world = World::new(1, 500.0, target(fixed(50.0), guard(0.05, 0.999)));
+    world.sample.stable = Counts { attempts: 2, failures: 2, slow: 0, seen: 2 };
+    world.rollout.on_failure(world.now, &world.sample);
+    assert_eq!(world.rollout.state().hold(), Some(Hold::BaselineIncident));
+}
+
+#[test]
+fn fifteen_times_almost_nothing_is_no_reason() {
+    let mut limits = guard(0.05, 0.999);
+    limits.max_failed_requests = 1_000_000;
+    let mut world = World::new(2, 500.0, target(fixed(50.0), limits));
+    world.attempts(60_000, failing(0.0015, 0.0001));
+    let tests = world.rollout.evidence().tests;
+    assert!(tests.worse_than_stable > tests.needed, "{tests:?}");
+    assert_ne!(world.rollout.state(), State::RolledBack);
+}
+
+#[test]
+fn no_test_rolls_back_on_fewer_than_five_failures() {
+    let mut limits = guard(0.05, 0.999);
+    limits.consecutive_failures = 50;
+    let mut world = World::new(1, 500.0, target(fixed(1.0), limits));
+    world.attempts(2000, failing(0.0, 0.0));
+    for failure in 1..=5 {
+        assert_ne!(world.rollout.state(), State::RolledBack, "before failure {failure}");
+        world.sample.canary.attempts += 1;
+        world.sample.canary.failures += 1;
+        world.rollout.on_failure(world.now, &world.sample);
+        if failure == 3 {
+            let tests = world.rollout.evidence().tests;
+            assert!(tests.error_rate.max(tests.worse_than_stable) > tests.needed, "{tests:?}");
+        }
+    }
+    assert_eq!(world.rollout.state(), State::RolledBack);
+}
+
+#[test]
 fn twenty_attempts_with_two_scattered_failures_decide_nothing() {
     let plan = steps(&[(10.0, 60, 20, Gate::Automatic), (100.0, 60, 20, Gate::Automatic)]);
     let mut world = World::new(1, 10.0, target(plan, guard(0.05, 0.999)));
@@ -215,6 +266,35 @@ fn users_who_saw_twenty_five_failures_more_than_on_stable_are_enough() {
     let (_, change) = world.until_rolled_back(2_000_000, failing(0.004, 0.0)).expect("a rollback");
     assert_eq!(breach(&change), "failed_requests");
     assert_eq!(world.sample.canary.failures, 25);
+}
+
+#[test]
+fn what_users_saw_in_earlier_steps_counts_on() {
+    let plan = steps(&[(10.0, 600, 1, Gate::Automatic), (20.0, 600, 1, Gate::Automatic)]);
+    let mut limits = guard(0.5, 0.999);
+    limits.worse_than_stable = gateway_core::unit::Multiple::new(1000.0).expect("a multiple");
+    let mut world = World::new(5, 500.0, target(plan, limits));
+    let mut until_seen = |seen| {
+        while world.sample.canary.seen < seen {
+            world.attempt(failing(0.2, 0.0));
+        }
+        let _ = world.rollout.command(world.now, Command::Promote);
+        world.rollout.state()
+    };
+    assert_eq!(until_seen(20), State::Running(Stage::Ramping(1)));
+    assert_eq!(until_seen(25), State::RolledBack);
+}
+
+#[test]
+fn failures_in_a_row_during_an_incident_are_forgotten_with_it() {
+    let mut world = World::new(5, 500.0, target(fixed(10.0), guard(0.05, 0.999)));
+    world.attempts(500, HEALTHY);
+    while world.rollout.evidence().tests.consecutive_failures < 6 {
+        world.attempt(failing(0.9, 0.9));
+    }
+    assert_eq!(world.rollout.state().hold(), Some(Hold::BaselineIncident));
+    world.idle(Duration::from_secs(62));
+    assert_eq!(world.rollout.state(), State::Running(Stage::Ramping(0)));
 }
 
 #[test]

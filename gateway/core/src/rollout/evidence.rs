@@ -110,7 +110,8 @@ pub struct Observed {
     /// The last one to two thousand canary attempts, and stable's in the same time.
     pub lately: Lately,
     window: [Slot; WINDOW_SECONDS as usize],
-    stable_good_in_a_row: Option<u64>,
+    stable_failed: LastTime,
+    stable_slow: LastTime,
 }
 
 impl Observed {
@@ -125,11 +126,8 @@ impl Observed {
         }
         slot.canary += came.canary.attempts;
         slot.stable += came.stable.attempts;
-        self.stable_good_in_a_row = match (self.stable_good_in_a_row, came.stable.failures) {
-            (None, 0) => None,
-            (Some(good), 0) => Some(good + came.stable.attempts),
-            _ => Some(0),
-        };
+        self.stable_failed.take(came.stable.attempts, came.stable.failures);
+        self.stable_slow.take(came.stable.answered(), came.stable.slow);
     }
 
     /// The canary's share of attempts in the last 10 s, 0 to 1; `None` when there were none.
@@ -144,13 +142,32 @@ impl Observed {
     }
 
     /// Whether any of stable's last 50 attempts failed.
-    pub fn stable_suspect(&self) -> bool {
-        self.stable_good_in_a_row.is_some_and(|good| good < STABLE_CLEAR_AFTER)
+    pub fn stable_failed_lately(&self) -> bool {
+        self.stable_failed.is_recent()
+    }
+
+    /// Whether any of stable's last 50 answers was slow.
+    pub fn stable_slow_lately(&self) -> bool {
+        self.stable_slow.is_recent()
     }
 
     /// Forgets the shares of the last seconds, as one must when the weight changes.
     pub fn forget_shares(&mut self) {
         self.window = Default::default();
+    }
+}
+
+/// How many good trials there were since the last bad one, if there ever was one.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct LastTime(Option<u64>);
+
+impl LastTime {
+    fn take(&mut self, trials: u64, bad: u64) {
+        self.0 = if bad > 0 { Some(0) } else { self.0.map(|good| good + trials) };
+    }
+
+    fn is_recent(self) -> bool {
+        self.0.is_some_and(|good| good < STABLE_CLEAR_AFTER)
     }
 }
 
@@ -240,13 +257,13 @@ mod tests {
     #[test]
     fn stable_is_suspect_for_fifty_attempts_after_a_failure() {
         let mut observed = Observed::default();
-        assert!(!observed.stable_suspect());
+        assert!(!observed.stable_failed_lately());
         let failed = Counts { attempts: 1, failures: 1, ..Counts::default() };
         observed.take(Duration::ZERO, Arms { stable: failed, ..Arms::default() });
         observed.take(Duration::ZERO, arms(0, 49));
-        assert!(observed.stable_suspect());
+        assert!(observed.stable_failed_lately());
         observed.take(Duration::ZERO, arms(0, 1));
-        assert!(!observed.stable_suspect());
+        assert!(!observed.stable_failed_lately());
     }
 
     #[test]

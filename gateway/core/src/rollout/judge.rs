@@ -18,13 +18,13 @@ const MIN_FAILURES: u64 = 5;
 /// The relative test rolls nothing back for a smaller difference of failure rates.
 const MIN_DIFFERENCE: f64 = 0.005;
 
-/// How long the absolute test and the fuses wait for stable's own verdict.
+/// How long the other tests and the fuses wait for stable's own verdict.
 const STABLE_VERDICT_WITHIN: Duration = Duration::from_millis(250);
 
 /// How long after stable's last breach the canary is judged by itself again.
 const INCIDENT_OVER_AFTER: Duration = Duration::from_secs(60);
 
-/// 1/α of stable's own test. A mistaken hold costs a minute and a mistaken rollback a release, so it is believed early.
+/// 1/α of stable's own tests. A mistaken hold costs a minute and a mistaken rollback a release, so it is believed early.
 const STABLE_THRESHOLD: f64 = 20.0;
 
 /// What the evidence says about the canary.
@@ -143,6 +143,7 @@ pub struct Judge {
     relative: Relative,
     latency: Option<Latency>,
     stable: Absolute,
+    stable_latency: Option<Latency>,
     in_a_row: InARow,
     blast: BlastRadius,
     waiting_since: Option<Duration>,
@@ -156,14 +157,16 @@ impl Judge {
         let max = guard.max.get();
         // A confidence of 100 % would need infinite evidence; it is taken for one in a billion.
         let alpha = (1.0 - guard.confidence.get()).clamp(1e-9, 1.0);
+        let latency = guard.latency.as_ref().map(|latency| Latency::new(latency.quantile.get()));
         Self {
             // Rounded, as 1 − 0.999 is not quite 0.001.
             needed: (1e3 / alpha).round() / 1e3,
             observed: Observed::default(),
             absolute: Absolute::new(max),
             relative: Relative::new(guard.worse_than_stable.get()),
-            latency: guard.latency.as_ref().map(|latency| Latency::new(latency.quantile.get())),
+            latency: latency.clone(),
             stable: Absolute::new(max),
+            stable_latency: latency,
             in_a_row: InARow::default(),
             blast: BlastRadius::new(max, alpha),
             waiting_since: None,
@@ -186,9 +189,7 @@ impl Judge {
         self.relative.reset();
         self.in_a_row = InARow::default();
         self.stable.reset();
-        if let Some(latency) = &mut self.latency {
-            latency.reset();
-        }
+        self.latency.iter_mut().chain(&mut self.stable_latency).for_each(Latency::reset);
         self.waiting_since = None;
         self.stable_breached = None;
         self.warned = false;
@@ -208,8 +209,8 @@ impl Judge {
         self.absolute.fold(failures(came.canary));
         self.stable.fold(failures(came.stable));
         self.in_a_row.fold(failures(came.canary));
-        if let Some(latency) = &mut self.latency {
-            latency.fold(batch(came.canary.answered(), came.canary.slow));
+        for (latency, arm) in [(&mut self.latency, came.canary), (&mut self.stable_latency, came.stable)] {
+            latency.iter_mut().for_each(|latency| latency.fold(batch(arm.answered(), arm.slow)));
         }
         if let Some(share) = self.observed.share(now) {
             self.relative.fold(came.canary.failures, came.stable.failures, share);
@@ -224,14 +225,19 @@ impl Judge {
         if !canary_ready && stable_ready {
             return Verdict::RollBack(Breach::NoEndpoint);
         }
-        if let Some(breach) = self.worse_than_stable().or_else(|| self.slow()) {
+        if let Some(breach) = self.worse_than_stable() {
             return Verdict::RollBack(breach);
         }
         if self.incident() {
             return Verdict::Hold(Hold::BaselineIncident);
         }
-        match self.blown().or_else(|| self.above_max()) {
-            Some(breach) if self.stable_has_had_its_say(now) => return Verdict::RollBack(breach),
+        let failed = self.blown().or_else(|| self.above_max());
+        let (breach, suspect) = match failed {
+            Some(breach) => (Some(breach), self.observed.stable_failed_lately()),
+            None => (self.slow(), self.observed.stable_slow_lately()),
+        };
+        match breach {
+            Some(breach) if !suspect || self.has_waited(now) => return Verdict::RollBack(breach),
             Some(_) => {}
             None => self.waiting_since = None,
         }
@@ -277,8 +283,10 @@ impl Judge {
 
     /// Notes a breach of stable, and forgets all that was seen once the last one is a minute ago.
     fn judge_stable(&mut self, now: Duration, ready: bool) {
-        if self.stable.value() >= STABLE_THRESHOLD {
+        let slow = self.stable_latency.as_ref().is_some_and(|latency| latency.value() >= STABLE_THRESHOLD);
+        if slow || self.stable.value() >= STABLE_THRESHOLD {
             self.stable.reset();
+            self.stable_latency.iter_mut().for_each(Latency::reset);
             self.stable_breached = Some(now);
         }
         if !ready {
@@ -328,9 +336,9 @@ impl Judge {
     }
 
     /// An incident shows in both arms within moments; only then is it fair to ask who began.
-    fn stable_has_had_its_say(&mut self, now: Duration) -> bool {
+    fn has_waited(&mut self, now: Duration) -> bool {
         let since = *self.waiting_since.get_or_insert(now);
-        !self.observed.stable_suspect() || now.saturating_sub(since) >= STABLE_VERDICT_WITHIN
+        now.saturating_sub(since) >= STABLE_VERDICT_WITHIN
     }
 
     /// Clearly above `warn` of late; once so, until the rate itself is no longer above.

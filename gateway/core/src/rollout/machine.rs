@@ -107,7 +107,7 @@ impl Rollout {
         self.observe(now, sample, true)
     }
 
-    /// To be called for each answer of the canary over the latency limit, once it is counted: `sample` ends with it.
+    /// To be called for each answer of either arm over the latency limit, once it is counted: `sample` ends with it.
     pub fn on_slow(&mut self, now: Duration, sample: &Sample) -> Option<Change> {
         self.observe(now, sample, true)
     }

@@ -77,6 +77,7 @@ pub(crate) struct Ills {
     pub(crate) canary_fails: f64,
     pub(crate) stable_fails: f64,
     pub(crate) canary_slow: f64,
+    pub(crate) stable_slow: f64,
 }
 
 pub(crate) struct World {
@@ -158,6 +159,10 @@ impl World {
             self.sample.stable.seen += 1;
             return self.rollout.on_failure(self.now, &self.sample);
         }
+        if self.chance.happens(ills.stable_slow) {
+            self.sample.stable.slow += 1;
+            return self.rollout.on_slow(self.now, &self.sample);
+        }
         None
     }
 
@@ -198,7 +203,7 @@ fn delay(seed: u64, share: f64, healthy: u64, guard: &Guard, ills: Ills) -> u64 
 
 /// How many of `runs` roll back a canary that is exactly as good as stable, within so many attempts in all.
 pub(crate) fn false_alarms(runs: u64, share: f64, attempts: u64, guard: &Guard, rate: f64) -> u64 {
-    let ills = Ills { canary_fails: rate, stable_fails: rate, canary_slow: 0.0 };
+    let ills = Ills { canary_fails: rate, stable_fails: rate, canary_slow: 0.0, stable_slow: 0.0 };
     let alarm = |seed: &u64| {
         let mut world = World::new(*seed, 500.0, target(Plan::fixed(percent(share)), guard.clone()));
         world.until_rolled_back(attempts, ills).is_some()
