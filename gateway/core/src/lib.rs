@@ -12,6 +12,7 @@ pub mod name;
 pub mod outcome;
 pub mod proxy_protocol;
 pub mod request_id;
+pub mod rollout;
 pub mod route;
 pub mod split;
 pub mod trace_context;
