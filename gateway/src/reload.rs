@@ -38,7 +38,11 @@ pub(crate) async fn reload(runtime: &Runtime) -> Result<Outcome, Report> {
         Ok(Ok(loaded)) => {
             let warnings = loaded.warnings.clone();
             let published = runtime.publish(loaded).await;
-            published.map(|(revision, changes)| Outcome { revision, changed: changes.iter().map(Change::to_string).collect(), warnings })
+            published.map(|(revision, changes)| Outcome {
+                revision,
+                changed: changes.iter().map(Change::to_string).collect(),
+                warnings,
+            })
         }
         Ok(Err(report)) => Err(report),
         Err(panicked) => Err(crashed(&runtime.path, &panicked.to_string())),

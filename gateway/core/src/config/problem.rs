@@ -98,6 +98,8 @@ codes! {
     CertificateExpiry = "certificate_expiry",
     /// A file that the configuration names cannot be used.
     File = "file",
+    /// The release was rolled back and must not come back by the file alone.
+    RolledBack = "rolled_back",
     /// Only a new process can take it up.
     NeedsRestart = "needs_restart",
     /// A host name that does not resolve.
