@@ -46,7 +46,7 @@ fn a_canary_as_good_as_stable_is_rolled_back_in_at_most_alpha_of_all_runs() {
 /// Guards the blast radius against plain chance: the excess of two equal arms wanders without bound.
 #[test]
 fn a_busy_canary_as_good_as_stable_does_not_blow_the_fuse() {
-    let alarms = false_alarms(40, 50.0, 200_000, &guard(0.05, 0.999), 0.01);
+    let alarms = false_alarms(20, 50.0, 200_000, &guard(0.05, 0.999), 0.01);
     assert_eq!(alarms, 0);
 }
 
@@ -85,6 +85,8 @@ fn an_incident_in_both_arms_holds_the_rollout_and_it_resumes_afterwards() {
         assert_eq!(world.rollout.state().hold(), Some(Hold::BaselineIncident), "seed {seed}");
         world.attempts(3 * 500, HEALTHY);
         assert_eq!(world.rollout.state(), State::Running(Stage::Ramping(0)), "seed {seed}");
+        let since = world.rollout.record().since;
+        assert!(world.now - since < Duration::from_secs(4), "the step's clock begins anew");
         assert!(world.rollout.evidence().canary.failures < 5, "what the incident did is forgotten");
     }
     assert_eq!(rolled_back, 0);
@@ -114,6 +116,29 @@ fn a_broken_latency_limit_is_a_breach_within_twenty_attempts() {
         assert!(attempts <= 20, "{attempts}");
         assert!(matches!(change.cause, Cause::Breach(Breach::Latency { .. })));
     }
+}
+
+#[test]
+fn a_failed_attempt_is_not_a_fast_answer() {
+    let mut limit = guard(0.9, 0.999);
+    limit.latency = p95_limit();
+    let evidence = |canary| {
+        let mut world = World::new(1, 500.0, target(fixed(10.0), limit.clone()));
+        world.sample.canary = canary;
+        world.rollout.tick(world.now, &world.sample);
+        world.rollout.evidence().tests.latency
+    };
+    let answered = Counts { attempts: 4, failures: 0, slow: 4, seen: 0 };
+    assert_eq!(evidence(answered), evidence(Counts { attempts: 8, failures: 4, ..answered }));
+}
+
+#[test]
+fn a_fixed_weight_is_guarded_and_never_advances() {
+    let mut world = World::new(1, 100.0, target(fixed(10.0), guard(0.05, 0.999)));
+    world.attempts(100 * 700, HEALTHY);
+    assert_eq!(world.rollout.state(), State::Running(Stage::Ramping(0)));
+    let (attempts, _) = world.until_rolled_back(10_000, failing(1.0, 0.0)).expect("a rollback");
+    assert!(attempts <= 6, "{attempts}");
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl BlastRadius {
     /// Without the second half a busy canary that is exactly as good as stable would trip the fuse one day: the
     /// difference of two equal arms wanders as far as `√variance`. How far chance reaches at *any* time, but for a
     /// share α of rollouts, is the one-sided normal mixture bound (Robbins 1970; Howard, Ramdas, McAuliffe & Sekhon
-    /// 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences").
+    /// 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences"), with a third of the logarithm added
+    /// because counts have the longer tail of Poisson's law (Boucheron, Lugosi & Massart 2013, §2.4).
     pub fn blown(&self, step: Arms, limit: u32) -> Option<Excess> {
         let excess = self.excess(step);
         let reached = excess.beyond() >= f64::from(limit) && excess.beyond() > self.chance(excess.variance);
@@ -99,8 +100,8 @@ impl BlastRadius {
         /// The variance at which the bound is tightest: that of some ten failures.
         const TUNED_TO: f64 = 10.0;
         let spread = variance + TUNED_TO;
-        let odds = (spread / TUNED_TO).sqrt() / (2.0 * self.alpha);
-        (2.0 * spread * odds.ln_1p()).sqrt()
+        let odds = ((spread / TUNED_TO).sqrt() / (2.0 * self.alpha)).ln_1p();
+        (2.0 * spread * odds).sqrt() + odds / 3.0
     }
 }
 

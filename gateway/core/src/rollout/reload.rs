@@ -353,6 +353,9 @@ mod tests {
         assert_eq!(rollout.stable(), &release("a"));
         assert!(rollout.reload(NOW, target("b", None, &STEPS)).expect("the same file").refused);
         assert_eq!(rollout.weight(), Weight::ZERO);
+        let mut without_a = target("b", None, &STEPS);
+        without_a.releases.retain(|name| *name != release("a"));
+        assert!(rollout.reload(NOW, without_a).is_err(), "nothing would be left to serve");
         rollout.reload(NOW, target("a", None, &STEPS)).expect("the way back");
         assert_eq!(rollout.state(), State::Idle);
     }
