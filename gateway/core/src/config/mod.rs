@@ -40,8 +40,8 @@ pub struct Loaded {
     pub gateway: model::Gateway,
     /// What to think about; holds no error.
     pub warnings: Report,
-    /// The file as JSON without its secrets, to be shown.
-    pub shown: serde_json::Value,
+    /// The file as JSON text without its secrets, to be shown.
+    pub shown: String,
     /// Files whose text stands in it (`${file:…}`), to be watched.
     pub files: Vec<PathBuf>,
 }
