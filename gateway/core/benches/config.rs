@@ -5,6 +5,10 @@ use std::path::Path;
 
 use gateway_core::config::{Process, load};
 
+/// As in the gateway itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

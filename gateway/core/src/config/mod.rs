@@ -103,6 +103,9 @@ fn load_text(
         unsupported::check(&root, &mut problems);
     }
     let file = raw::File::decode(&root, &mut problems);
+    if file.is_some() {
+        raw::check_required(&root, &mut problems);
+    }
     let gateway = file.map(|file| meaning::gateway(&file, dir, &mut problems));
     expand::redact(&mut problems, &secrets);
     let report = Report::new(name, source, problems);
