@@ -22,7 +22,7 @@ impl World for Hostile {
 fn survive(source: &[u8]) {
     let options = Options { allow_unsupported: source.len() % 2 == 0 };
     match load_with("gateway.yaml", source, Path::new("/etc/gateway"), &Hostile, options) {
-        Ok(loaded) => assert!(!loaded.warnings.has_errors() && loaded.shown.is_object()),
+        Ok(loaded) => assert!(!loaded.warnings.has_errors() && loaded.shown.starts_with('{')),
         Err(report) => {
             assert!(report.has_errors());
             let shown = format!("{report}{}{}", report.fancy(80), report.to_json());

@@ -66,6 +66,25 @@ impl<T: Decode> Decode for At<T> {
     }
 }
 
+/// A value that most files leave out, kept aside so that what holds it stays small.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Rare<T>(Box<T>);
+
+impl<T> std::ops::Deref for Rare<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Decode> Decode for Rare<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        T::decode(node, problems).map(|value| Self(Box::new(value)))
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for At<T> {
     fn inline_schema() -> bool {
         T::inline_schema()

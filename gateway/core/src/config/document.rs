@@ -186,6 +186,15 @@ impl<'a> Reader<'a> {
 
     /// Reports each repetition beside the first of its key, and keeps the first.
     fn refuse_duplicates(&mut self, entries: &mut Vec<Entry>) {
+        // Most mappings are so small that comparing every pair is quicker than hashing.
+        const FEW: usize = 16;
+        if entries.len() <= FEW {
+            let twice =
+                |(index, entry): (usize, &Entry)| entries[..index].iter().any(|first| first.key == entry.key);
+            if !entries.iter().enumerate().any(twice) {
+                return;
+            }
+        }
         let mut seen: HashMap<&str, SourceSpan> = HashMap::with_capacity(entries.len());
         let mut keep = Vec::with_capacity(entries.len());
         for entry in entries.iter() {

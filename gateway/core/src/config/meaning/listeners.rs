@@ -20,10 +20,13 @@ use crate::unit::ByteSize;
 impl Meaning<'_> {
     pub(super) fn listeners(
         &mut self,
-        raw: &At<Map<raw::Listener>>,
+        raw: Option<&At<Map<raw::Listener>>>,
         admin: &Admin,
         trusted: &[IpNet],
     ) -> IndexMap<ListenerName, Listener> {
+        let Some(raw) = raw else {
+            return IndexMap::new();
+        };
         if raw.value.entries.is_empty() {
             let help = "for example `http: { address: \"[::]:80\" }`";
             self.error(Code::MissingKey, "there is no listener", raw.span, help);

@@ -33,10 +33,10 @@ const VERSION: u32 = 1;
 /// What the file means, as far as it could be understood.
 pub(crate) fn gateway(file: &raw::File, dir: &Path, problems: &mut Vec<Problem>) -> Gateway {
     let mut meaning = Meaning { dir, problems };
-    meaning.version(&file.version);
+    meaning.version(file.version.as_ref());
     let trusted_proxies = meaning.trusted_proxies(file);
     let admin = meaning.admin(file.admin.as_ref());
-    let listeners = meaning.listeners(&file.listeners, &admin, &trusted_proxies);
+    let listeners = meaning.listeners(file.listeners.as_ref(), &admin, &trusted_proxies);
     let services = meaning.services(file.services.as_ref());
     let fleet = file.fleet.as_ref().map(|fleet| meaning.fleet(fleet));
     let rate_limits = meaning.rate_limits(file.rate_limits.as_ref(), fleet.is_some());
@@ -120,8 +120,8 @@ impl Meaning<'_> {
         *value
     }
 
-    fn version(&mut self, version: &At<u32>) {
-        if version.value != VERSION {
+    fn version(&mut self, version: Option<&At<u32>>) {
+        if let Some(version) = version.filter(|version| version.value != VERSION) {
             let message = format!("version {} of the configuration is not known", version.value);
             self.error(Code::InvalidValue, message, version.span, "write `version: 1`");
         }

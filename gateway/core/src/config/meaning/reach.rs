@@ -1,7 +1,7 @@
 //! Routes that no request can reach: two that ask for the same, and regular expressions behind a longer rule.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use indexmap::IndexMap;
 use miette::SourceSpan;
@@ -10,7 +10,7 @@ use super::Meaning;
 use crate::config::model::Route;
 use crate::config::problem::{Code, Problem};
 use crate::name::RouteName;
-use crate::route::rule::{HostPattern, Match, PathRule, ValueRule};
+use crate::route::rule::{HostPattern, Match, PathRule};
 
 /// How many earlier routes are compared with one regular expression.
 const COMPARED: usize = 64;
@@ -23,10 +23,10 @@ impl Meaning<'_> {
             .zip(places)
             .filter_map(|((name, route), place)| Some(Place { name, route, span: (*place)? }));
         let known: Vec<_> = known.collect();
-        let mut seen: HashMap<String, &Place<'_>> = HashMap::with_capacity(known.len());
+        let mut seen: HashMap<u64, &Place<'_>> = HashMap::with_capacity(known.len());
         for place in &known {
             let first = *seen.entry(fingerprint(&place.route.matches)).or_insert(place);
-            if first.name != place.name {
+            if first.name != place.name && same(&first.route.matches, &place.route.matches) {
                 let message = format!(
                     "the routes `{}` and `{}` ask for exactly the same requests",
                     first.name, place.name
@@ -154,25 +154,45 @@ fn literal_beginning(expression: &str) -> String {
     literal
 }
 
-/// The same text for two matches that ask for the same, in whatever order they say it.
-fn fingerprint(matches: &Match) -> String {
-    let mut text = String::new();
-    let mut add = |mut parts: Vec<String>| {
-        parts.sort_unstable();
-        parts.dedup();
-        // Writing to a string cannot fail. `Debug` quotes, so that no value can look like two.
-        let _ = write!(text, "{parts:?}");
-    };
-    add(matches.hosts.iter().map(|host| format!("{host:?}")).collect());
-    add(matches.paths.iter().map(|path| format!("{path:?}")).collect());
-    add(matches.methods.iter().map(ToString::to_string).collect());
-    add(matches.headers.iter().map(|(name, rule)| format!("{name}={}", rule_text(rule))).collect());
-    add(matches.query.iter().map(|(name, rule)| format!("{name:?}={}", rule_text(rule))).collect());
-    text
+/// The same number for two matches that ask for the same, in whatever order they say it.
+fn fingerprint(matches: &Match) -> u64 {
+    let paths = matches.paths.iter().map(|path| match path {
+        PathRule::Exact(text) => hash(("exact", text)),
+        PathRule::Prefix(text) => hash(("prefix", text)),
+        PathRule::Regex(regex) => hash(("regex", regex.as_str())),
+    });
+    let parts = [
+        sum(matches.hosts.iter().map(hash)),
+        sum(paths),
+        sum(matches.methods.iter().map(hash)),
+        sum(matches.headers.iter().map(|(name, _)| hash(name))),
+        sum(matches.query.iter().map(|(name, _)| hash(name))),
+    ];
+    hash(parts)
 }
 
-fn rule_text(rule: &ValueRule) -> String {
-    format!("{rule:?}")
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Adds up, so that the order does not count.
+fn sum(parts: impl Iterator<Item = u64>) -> u64 {
+    parts.fold(0, u64::wrapping_add)
+}
+
+/// Whether two matches ask for the same, in whatever order they say it.
+fn same(a: &Match, b: &Match) -> bool {
+    permuted(&a.hosts, &b.hosts)
+        && permuted(&a.paths, &b.paths)
+        && permuted(&a.methods, &b.methods)
+        && permuted(&a.headers, &b.headers)
+        && permuted(&a.query, &b.query)
+}
+
+fn permuted<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    a.len() == b.len() && a.iter().all(|item| b.contains(item)) && b.iter().all(|item| a.contains(item))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Meaning<'_> {
     ) -> Option<Route> {
         let matches = raw.match_.as_ref().map_or_else(Match::default, |raw| self.matches(raw));
         let action = self.action(entry, raw, declared);
-        let headers = raw.headers.as_ref();
+        let headers = raw.headers.as_deref();
         Some(Route {
             limits: self.limits(raw.limits.as_ref(), declared),
             body_limit: raw.body_limit.unwrap_or(BODY_LIMIT),
@@ -54,10 +54,10 @@ impl Meaning<'_> {
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),
             request_headers: self.header_edits(headers.and_then(|headers| headers.request.as_ref())),
             response_headers: self.header_edits(headers.and_then(|headers| headers.response.as_ref())),
-            rewrite: self.rewrite(raw.rewrite.as_ref(), &matches),
+            rewrite: self.rewrite(raw.rewrite.as_deref(), &matches),
             basic_auth: raw.basic_auth.as_ref().map(|auth| self.basic_auth(auth)),
             compress: raw.compress.unwrap_or(false),
-            maintenance: raw.maintenance.as_ref().map(maintenance),
+            maintenance: raw.maintenance.as_deref().map(maintenance),
             matches,
             action: action?,
         })
