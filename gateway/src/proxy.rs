@@ -118,11 +118,11 @@ impl ProxyHttp for Proxy {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        attempt::progressed(ctx);
+        attempt::progressed(body, end_of_stream, ctx)?;
         Ok(None)
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod announce;
 pub(crate) mod division;
+pub(crate) mod retirement;
 pub(crate) mod store;
 pub(crate) mod supervisor;
 pub(crate) mod tally;

@@ -22,6 +22,7 @@ use self::registry::Registry;
 use self::resolve::Names;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
+use crate::rollouts::retirement::Retirement;
 use crate::rollouts::supervisor::Supervisor;
 use crate::rollouts::tally::Tally;
 use crate::telemetry::counters::ShardedCounter;
@@ -55,6 +56,8 @@ pub(crate) struct Release {
     pub(crate) metrics: ReleaseMetrics,
     /// Where attempts on randomised traffic are counted.
     pub(crate) tally: Arc<Tally>,
+    /// Whether it was rolled back, for what still runs on it.
+    pub(crate) retirement: Arc<Retirement>,
     addresses: Vec<Address>,
     choice: Choice,
     template: PeerTemplate,
@@ -104,6 +107,7 @@ impl Service {
                     name: release.clone(),
                     metrics: materials.metrics.release(name, release),
                     tally: supervisor.tally(release),
+                    retirement: supervisor.retirement(release),
                     addresses,
                     choice: definition.balance,
                     template: template.clone(),

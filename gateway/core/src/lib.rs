@@ -17,3 +17,4 @@ pub mod route;
 pub mod split;
 pub mod trace_context;
 pub mod unit;
+pub mod websocket;

@@ -90,7 +90,7 @@ fn identify(request: &RequestHeader, connection: &Connection, ctx: &mut Context)
     let resolved = client_ip::resolve(peer, &snapshot.trusted, &request.headers);
     ctx.client = Client {
         ip: resolved.client_ip,
-        https: resolved.proto.map_or(connection.tls.is_some(), |proto| proto == "https"),
+        https: resolved.proto.map_or(connection.tls, |proto| proto == "https"),
         forwarded_host: resolved.host.and_then(|host| HeaderValue::from_str(host).ok()),
     };
     let name = &snapshot.model.request_id;

@@ -4,9 +4,11 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use gateway_core::config::model::Failover;
 use gateway_core::endpoint::InFlight;
 use gateway_core::outcome::Outcome;
+use gateway_core::websocket::{FrameWatch, GOING_AWAY};
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -104,7 +106,9 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
         ctx.connected = Some(attempt.started.elapsed());
     }
     let template = &chosen.service.template;
-    if template.needs_watchdog() && !ctx.upgrade {
+    if ctx.upgrade {
+        attempt.watchdog = Watchdog::until(chosen.release.retirement.over(), socket);
+    } else if template.needs_watchdog() {
         attempt.watchdog = Watchdog::watch(socket, template.timeouts.first_byte);
     }
 }
@@ -142,11 +146,33 @@ pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut C
     Ok(())
 }
 
-/// A piece of the answer's body is there.
-pub(super) fn progressed(ctx: &Context) {
-    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &ctx.attempt) else { return };
-    if let Some(watchdog) = &attempt.watchdog {
+/// A piece of the answer's body is there, or its end.
+///
+/// # Errors
+/// When the release was rolled back and its streams have had their time.
+pub(super) fn progressed(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Context) -> Result<()> {
+    let Some(chosen) = &ctx.chosen else { return Ok(()) };
+    if ctx.upgrade {
+        let retired = chosen.release.retirement.is_over();
+        say_goodbye(body, end_of_stream && retired, &mut ctx.frames);
+        return Ok(());
+    }
+    if chosen.release.retirement.is_over() && !end_of_stream {
+        return Error::e_explain(ErrorType::InternalError, "the release was rolled back");
+    }
+    if let Some(watchdog) = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()) {
         watchdog.extend(chosen.service.template.timeouts.idle);
+    }
+    Ok(())
+}
+
+/// A tunnel that ends because its release does ends as WebSockets should, if it ends between two frames.
+fn say_goodbye(body: &mut Option<Bytes>, leaving: bool, frames: &mut FrameWatch) {
+    frames.feed(body.as_deref().unwrap_or_default());
+    if leaving && frames.is_between_frames() {
+        let mut last = body.take().unwrap_or_default().to_vec();
+        last.extend_from_slice(&GOING_AWAY);
+        *body = Some(last.into());
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gateway_core::endpoint::{InFlight, Tried};
 use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::trace_context::TraceParent;
+use gateway_core::websocket::FrameWatch;
 use http::HeaderValue;
 
 use super::rejection::Rejection;
@@ -52,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
     pub(crate) in_flight: Option<Occupied>,
+    /// The origin's side of a WebSocket.
+    pub(crate) frames: FrameWatch,
     /// The canary has failed this request; stable is asked next.
     pub(crate) failing_over: bool,
     pub(crate) rejection: Option<Rejection>,
@@ -119,6 +122,7 @@ impl Context {
             connected: None,
             first_byte: None,
             in_flight: None,
+            frames: FrameWatch::default(),
             failing_over: false,
             rejection: None,
             termination: Termination::Ok,

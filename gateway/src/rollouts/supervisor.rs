@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::Clock;
 use super::announce::{Announcement, Announcer};
 use super::division::Division;
+use super::retirement::Retirement;
 use super::tally::Tally;
 use crate::upstream::Service;
 
@@ -22,6 +23,7 @@ pub(crate) struct Supervisor {
     service: ServiceName,
     clock: Clock,
     tallies: Mutex<HashMap<ReleaseName, Arc<Tally>>>,
+    retirements: Mutex<HashMap<ReleaseName, Arc<Retirement>>>,
     inner: Mutex<Inner>,
     announcer: Announcer,
 }
@@ -37,13 +39,18 @@ struct Inner {
 impl Supervisor {
     /// Nothing is remembered and nothing serves yet; [`Self::follow`] begins.
     pub(crate) fn new(service: &ServiceName, clock: Clock, announcer: Announcer) -> Self {
-        let (tallies, inner) = (Mutex::default(), Mutex::default());
-        Self { service: service.clone(), clock, tallies, inner, announcer }
+        let (tallies, retirements, inner) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { service: service.clone(), clock, tallies, retirements, inner, announcer }
     }
 
     /// Where a release's attempts are counted, the same for as long as the process lives.
     pub(crate) fn tally(&self, release: &ReleaseName) -> Arc<Tally> {
         self.tallies.lock().entry(release.clone()).or_default().clone()
+    }
+
+    /// Whether a release is rolled back, for what still runs on it.
+    pub(crate) fn retirement(&self, release: &ReleaseName) -> Arc<Retirement> {
+        self.retirements.lock().entry(release.clone()).or_default().clone()
     }
 
     /// Whether the file asks for something that was rolled back. `remembered` counts as for [`Self::follow`].
@@ -180,6 +187,9 @@ impl Supervisor {
 
     fn divide(&self, inner: &mut Inner) {
         inner.serving.retain(|service| service.strong_count() > 0);
+        for (release, retirement) in &*self.retirements.lock() {
+            retirement.set(inner.rollouts.iter().any(|rollout| rollout.is_rolled_back(release)));
+        }
         for service in inner.serving.iter().filter_map(Weak::upgrade) {
             let index = |release: &ReleaseName| service.index_of(release);
             let division =
