@@ -9,6 +9,7 @@ mod admin;
 mod listener;
 mod proxy;
 mod reload;
+mod rollouts;
 mod runtime;
 mod snapshot;
 mod upstream;

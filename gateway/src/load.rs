@@ -28,8 +28,8 @@ const EXPIRES_SOON_SECONDS: i64 = 14 * 86_400;
 pub struct Loaded {
     /// As meant.
     pub gateway: Gateway,
-    /// As written, with secrets redacted.
-    pub shown: serde_json::Value,
+    /// As written, with secrets redacted; JSON.
+    pub shown: String,
     /// What does not keep it from serving.
     pub warnings: Report,
     /// Every file that was read; a change of any of them is a reason to load again.

@@ -106,11 +106,11 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream_response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::answered(upstream_response, ctx)?;
+        attempt::answered(session, upstream_response, ctx)?;
         forward::response(upstream_response, ctx);
         Ok(())
     }
@@ -118,22 +118,22 @@ impl ProxyHttp for Proxy {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        attempt::progressed(ctx);
+        attempt::progressed(body, end_of_stream, ctx)?;
         Ok(None)
     }
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Context,
         e: Box<Error>,
     ) -> Box<Error> {
-        attempt::not_connected(ctx, e)
+        attempt::not_connected(session, ctx, e)
     }
 
     fn error_while_proxy(

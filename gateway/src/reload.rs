@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use gateway_core::config::changes::Change;
 use gateway_core::config::report::Report;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,7 +38,11 @@ pub(crate) async fn reload(runtime: &Runtime) -> Result<Outcome, Report> {
         Ok(Ok(loaded)) => {
             let warnings = loaded.warnings.clone();
             let published = runtime.publish(loaded).await;
-            published.map(|(revision, changes)| Outcome { revision, changed: changes.lines(), warnings })
+            published.map(|(revision, changes)| Outcome {
+                revision,
+                changed: changes.iter().map(Change::to_string).collect(),
+                warnings,
+            })
         }
         Ok(Err(report)) => Err(report),
         Err(panicked) => Err(crashed(&runtime.path, &panicked.to_string())),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use gateway_core::config::changes::{self, Changes};
+use gateway_core::config::changes::{Change, changes};
 use gateway_core::config::model::Gateway;
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
@@ -16,6 +16,9 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
+use crate::rollouts::Rollouts;
+use crate::rollouts::announce::Announcer;
+use crate::rollouts::store::Store;
 use crate::server::StartError;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
@@ -34,6 +37,7 @@ pub(crate) struct Runtime {
     pub(crate) names: Names,
     pub(crate) tickets: Tickets,
     pub(crate) registry: Registry,
+    pub(crate) rollouts: Arc<Rollouts>,
     current: ArcSwap<Snapshot>,
     publishing: Mutex<()>,
     published: Notify,
@@ -52,8 +56,14 @@ impl Runtime {
             .map_err(|error| StartError::System { what: "cannot open the access log", error })?;
         let (names, tickets, registry) = (Names::default(), Tickets::default(), Registry::default());
         names.learn(&loaded.gateway).await;
-        let materials = Materials { metrics: &metrics, registry: &registry, names: &names };
+        let (announcer, announcements) = Announcer::new();
+        let rollouts = Arc::new(Rollouts::new(Store::open(loaded.gateway.state_path.clone()), announcer));
+        allow(&rollouts, &loaded)?;
+        let materials =
+            Materials { metrics: &metrics, registry: &registry, names: &names, rollouts: &rollouts };
         let first = Snapshot::compile(1, loaded, &materials, &tickets)?;
+        rollouts.follow(&first);
+        tokio::spawn(rollouts.clone().keep_ticking());
         Ok(Arc::new(Self {
             path,
             started: Instant::now(),
@@ -63,6 +73,7 @@ impl Runtime {
             names,
             tickets,
             registry,
+            rollouts,
             publishing: Mutex::new(()),
             published: Notify::new(),
             ready: AtomicBool::new(false),
@@ -79,18 +90,20 @@ impl Runtime {
     ///
     /// # Errors
     /// A report when something changed that only a new process can take up; nothing is changed then.
-    pub(crate) async fn publish(&self, loaded: Loaded) -> Result<(u64, Changes), Report> {
+    pub(crate) async fn publish(&self, loaded: Loaded) -> Result<(u64, Vec<Change>), Report> {
         let _one_at_a_time = self.publishing.lock().await;
         let before = self.snapshot();
-        let changes = changes::compare(&before.model, &loaded.gateway);
-        if changes.needs_restart() {
-            return Err(changes.refusal(&loaded.warnings));
+        let changes = changes(&before.model, &loaded.gateway);
+        if changes.iter().any(|change| change.needs_restart) {
+            return Err(refusal(&changes, &loaded));
         }
+        allow(&self.rollouts, &loaded)?;
         self.names.learn(&loaded.gateway).await;
         self.retarget_log(&before.model, &loaded)?;
         let revision = before.revision + 1;
         let materials = self.materials();
         let next = Snapshot::compile(revision, loaded, &materials, &self.tickets)?;
+        self.rollouts.follow(&next);
         self.current.store(Arc::new(next));
         self.registry.sweep();
         self.published.notify_waiters();
@@ -127,7 +140,12 @@ impl Runtime {
     }
 
     fn materials(&self) -> Materials<'_> {
-        Materials { metrics: &self.metrics, registry: &self.registry, names: &self.names }
+        Materials {
+            metrics: &self.metrics,
+            registry: &self.registry,
+            names: &self.names,
+            rollouts: &self.rollouts,
+        }
     }
 
     /// Connections of clients that are open.
@@ -158,4 +176,32 @@ impl Runtime {
         }
         tracing::info!(config = %self.path.display(), "ready");
     }
+}
+
+/// Refuses what was rolled back and must not come back by the file alone.
+fn allow(rollouts: &Rollouts, loaded: &Loaded) -> Result<(), Report> {
+    let problems = rollouts.refusals(&loaded.gateway);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut report = loaded.warnings.clone();
+    report.extend(problems);
+    Err(report)
+}
+
+/// Names what a running process cannot take up.
+fn refusal(changes: &[Change], loaded: &Loaded) -> Report {
+    let mut report = loaded.warnings.clone();
+    for change in changes.iter().filter(|change| change.needs_restart) {
+        let listener = change.name.as_deref().filter(|_| change.what == "listener");
+        let place =
+            listener.and_then(|name| loaded.gateway.listeners.get(name)).map(|found| found.address.span);
+        let mut problem = Problem::error(Code::NeedsRestart, change.to_string())
+            .help("start a new process for it; everything else of this file waits until then");
+        if let Some(span) = place {
+            problem = problem.at(span, "bound at start");
+        }
+        report.push(problem);
+    }
+    report
 }

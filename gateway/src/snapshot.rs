@@ -26,8 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) revision: u64,
     pub(crate) loaded_at: SystemTime,
     pub(crate) model: Gateway,
-    /// As written, secrets redacted.
-    pub(crate) shown: serde_json::Value,
+    /// As written, secrets redacted; JSON.
+    pub(crate) shown: String,
     pub(crate) warnings: Report,
     /// Files whose change is a reason to load again.
     pub(crate) files: Vec<std::path::PathBuf>,

@@ -5,25 +5,27 @@ pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod resolve;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use gateway_core::client_ip::TrustedProxies;
-use gateway_core::config::model::{self, Address, Balance, Plan, Retry, Sticky, Traffic};
+use gateway_core::config::model::{self, Address};
 use gateway_core::endpoint::{Choice, EndpointState, InFlight, Pool, Tried};
 use gateway_core::name::{ReleaseName, ServiceName};
 use gateway_core::outcome::Failure;
-use gateway_core::split::{Assignment, Split, Standing, Wish};
-use gateway_core::unit::Weight;
-use http::{HeaderMap, HeaderName};
+use gateway_core::split::{Reason, Wish};
 use pingora::upstreams::peer::HttpPeer;
 
-use self::budget::Budget;
+use self::budget::Budgets;
 use self::peer::{PeerTemplate, Target};
 use self::registry::Registry;
 use self::resolve::Names;
+use crate::rollouts::Rollouts;
+use crate::rollouts::division::{Division, Overrides};
+use crate::rollouts::retirement::Retirement;
+use crate::rollouts::supervisor::Supervisor;
+use crate::rollouts::tally::Tally;
+use crate::telemetry::counters::ShardedCounter;
 use crate::telemetry::instruments::{CounterBy, Gauge};
 use crate::telemetry::metrics::{Metrics, ReleaseMetrics};
 
@@ -33,28 +35,29 @@ pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 /// One application, with its releases.
 pub(crate) struct Service {
     pub(crate) name: ServiceName,
+    /// As configured.
+    pub(crate) definition: model::Service,
     pub(crate) releases: Vec<Arc<Release>>,
-    pub(crate) split: Split,
-    pub(crate) sticky: Sticky,
-    overrides: Option<Overrides>,
-    pub(crate) retry: Retry,
+    pub(crate) overrides: Option<Overrides>,
     pub(crate) template: PeerTemplate,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) retries: Arc<CounterBy<Failure>>,
-}
-
-/// The header that chooses a release, and who may send it.
-struct Overrides {
-    header: HeaderName,
-    from: TrustedProxies,
+    pub(crate) supervisor: Arc<Supervisor>,
+    /// Shares of releases that a configuration asked for and rollouts refused.
+    pub(crate) refused: Arc<ShardedCounter>,
+    division: ArcSwap<Division>,
 }
 
 /// One deployed version of a service.
 pub(crate) struct Release {
-    /// Position among the service's releases, as the split counts them.
+    /// Position among the service's releases.
     pub(crate) index: usize,
     pub(crate) name: ReleaseName,
     pub(crate) metrics: ReleaseMetrics,
+    /// Where attempts on randomised traffic are counted.
+    pub(crate) tally: Arc<Tally>,
+    /// Whether it was rolled back, for what still runs on it.
+    pub(crate) retirement: Arc<Retirement>,
     addresses: Vec<Address>,
     choice: Choice,
     template: PeerTemplate,
@@ -81,50 +84,53 @@ pub(crate) struct Materials<'a> {
     pub(crate) metrics: &'a Metrics,
     pub(crate) registry: &'a Registry,
     pub(crate) names: &'a Names,
+    pub(crate) rollouts: &'a Rollouts,
 }
 
 impl Service {
-    /// Builds a service; state of endpoints and budgets goes on where it was.
+    /// Builds a service; state of endpoints, budgets and rollouts goes on where it was.
     pub(crate) fn new(
         name: &ServiceName,
-        service: &model::Service,
+        definition: &model::Service,
         template: PeerTemplate,
         materials: &Materials<'_>,
     ) -> Self {
-        let (order, split) = divide(name, service);
-        let releases = order
+        let supervisor = materials.rollouts.of(name);
+        let releases: Vec<Arc<Release>> = definition
+            .releases
             .iter()
             .enumerate()
-            .filter_map(|(index, release)| {
-                let definition = service.releases.get(release)?;
-                let built =
-                    Release::new(name, release, index, definition, service.balance, &template, materials);
-                built.metrics.set_weight(share(release, service));
-                Some(Arc::new(built))
+            .map(|(index, (release, declared))| {
+                let addresses = declared.endpoints.iter().map(|address| address.value.clone()).collect();
+                let built = Release {
+                    index,
+                    name: release.clone(),
+                    metrics: materials.metrics.release(name, release),
+                    tally: supervisor.tally(release),
+                    retirement: supervisor.retirement(release),
+                    addresses,
+                    choice: definition.balance,
+                    template: template.clone(),
+                    members: ArcSwap::from_pointee(Members::none(definition.balance)),
+                };
+                built.refresh(name, materials);
+                Arc::new(built)
             })
             .collect();
-        let overrides = service.rollout.overrides.as_ref();
+        let index = |wanted: &ReleaseName| releases.iter().position(|release| release.name == *wanted);
+        let division = Division::new(name, definition, &[], false, index);
         Self {
             name: name.clone(),
-            releases,
-            split,
-            sticky: service.rollout.sticky.clone(),
-            overrides: overrides.map(|overrides| Overrides {
-                header: overrides.header.clone(),
-                from: TrustedProxies::new(&overrides.from),
-            }),
-            retry: service.retry.clone(),
+            overrides: definition.rollout.overrides.as_ref().map(Overrides::new),
             template,
-            budget: materials.registry.budget(name, service.retry.budget),
+            budgets: materials.registry.budgets(name, definition),
             retries: materials.metrics.retries(name),
+            refused: materials.metrics.rollout_refused(name),
+            supervisor,
+            division: ArcSwap::from_pointee(division),
+            releases,
+            definition: definition.clone(),
         }
-    }
-
-    /// What the client asks for itself, if it may.
-    pub(crate) fn wish(&self, headers: &HeaderMap, client_ip: IpAddr) -> Option<Wish> {
-        let overrides = self.overrides.as_ref()?;
-        let wish = Wish::parse(headers.get(&overrides.header)?.as_bytes())?;
-        overrides.from.contains(client_ip).then_some(wish)
     }
 
     /// The release a request belongs to, and why; `ticket` is drawn for requests without a key.
@@ -133,82 +139,48 @@ impl Service {
         key: Option<&str>,
         ticket: u64,
         wish: Option<Wish>,
-    ) -> (&Arc<Release>, Assignment) {
-        let standing = Standing { wish, ..Standing::default() };
-        let assignment = self.split.assign(standing, key.map(str::as_bytes), ticket);
-        (&self.releases[assignment.release], assignment)
+    ) -> (&Arc<Release>, Reason) {
+        let assigned = self.division.load().assign(key.map(str::as_bytes), ticket, wish);
+        (&self.releases[assigned.release], assigned.reason)
+    }
+
+    /// The release that takes what the others do not.
+    pub(crate) fn stable(&self) -> &Arc<Release> {
+        &self.releases[self.division.load().stable()]
+    }
+
+    /// The shares of the moment.
+    pub(crate) fn division(&self) -> Arc<Division> {
+        self.division.load_full()
+    }
+
+    /// From the next request on traffic is divided like this.
+    pub(crate) fn set_division(&self, division: Division) {
+        for release in &self.releases {
+            release.metrics.set_weight(division.weight(release.index));
+        }
+        self.division.store(Arc::new(division));
+    }
+
+    pub(crate) fn index_of(&self, name: &ReleaseName) -> Option<usize> {
+        self.releases.iter().position(|release| release.name == *name)
+    }
+
+    /// Whether a release has an endpoint that may be used.
+    pub(crate) fn is_ready(&self, name: &ReleaseName) -> bool {
+        self.releases
+            .iter()
+            .any(|release| release.name == *name && release.members.load().pool.has_available())
     }
 }
 
-/// The releases, those that take part in the split first and stable before all, and the split.
-///
-/// Releases that are only declared stay out of the hash: taking one away must move nobody.
-fn divide(name: &ServiceName, service: &model::Service) -> (Vec<ReleaseName>, Split) {
-    let takes_part = |release: &ReleaseName| match &service.traffic {
-        Traffic::Stable => false,
-        Traffic::Canary { canary, .. } => canary == release,
-        Traffic::Split(shares) => shares.iter().any(|(name, _)| name == release),
-    };
-    let others = service.releases.keys().filter(|release| **release != service.stable);
-    let (mut order, idle): (Vec<_>, Vec<_>) = others.cloned().partition(takes_part);
-    order.insert(0, service.stable.clone());
-    let parts: Vec<(ReleaseName, u32)> =
-        order.iter().map(|release| (release.clone(), share(release, service).ppm())).collect();
-    let split = Split::new(name, &parts, 0).expect("the model's shares are not all zero and few");
-    order.extend(idle);
-    (order, split)
-}
-
-/// A release's part of its service's traffic, as the file says it.
-pub(crate) fn share(release: &ReleaseName, service: &model::Service) -> Weight {
-    let percent = |part: f64| Weight::from_percent(part * 100.0).unwrap_or(Weight::ZERO);
-    let canary_weight = |plan: &Plan| match plan {
-        Plan::Fixed(weight) => *weight,
-        Plan::Steps(steps) => steps.first().map_or(Weight::ZERO, |step| step.weight),
-    };
-    match &service.traffic {
-        Traffic::Canary { canary, plan } if canary == release => canary_weight(plan),
-        Traffic::Canary { plan, .. } if service.stable == *release => {
-            percent(1.0 - canary_weight(plan).percent() / 100.0)
-        }
-        Traffic::Split(shares) => {
-            let total: f64 = shares.iter().map(|(_, share)| f64::from(*share)).sum();
-            let own = shares.iter().find(|(name, _)| name == release).map_or(0, |(_, share)| *share);
-            percent(f64::from(own) / total)
-        }
-        Traffic::Stable if service.stable == *release => Weight::FULL,
-        Traffic::Stable | Traffic::Canary { .. } => Weight::ZERO,
+impl Members {
+    fn none(choice: Choice) -> Self {
+        Self { pool: Pool::new(choice, []), endpoints: Vec::new() }
     }
 }
 
 impl Release {
-    fn new(
-        service: &ServiceName,
-        name: &ReleaseName,
-        index: usize,
-        release: &model::Release,
-        balance: Balance,
-        template: &PeerTemplate,
-        materials: &Materials<'_>,
-    ) -> Self {
-        let choice = match balance {
-            Balance::RoundRobin => Choice::RoundRobin,
-            Balance::LeastRequests => Choice::LeastRequests,
-            Balance::Hash => Choice::Hash,
-        };
-        let built = Self {
-            index,
-            name: name.clone(),
-            metrics: materials.metrics.release(service, name),
-            addresses: release.endpoints.iter().map(|address| address.value.clone()).collect(),
-            choice,
-            template: template.clone(),
-            members: ArcSwap::from_pointee(Members { pool: Pool::new(choice, []), endpoints: Vec::new() }),
-        };
-        built.refresh(service, materials);
-        built
-    }
-
     /// Takes up what names resolve to now.
     pub(crate) fn refresh(&self, service: &ServiceName, materials: &Materials<'_>) {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();

@@ -3,18 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+pub use crate::config::model::Balance as Choice;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-/// How an endpoint is chosen among those that may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// In turn.
-    RoundRobin,
-    /// Two at random, the one with fewer requests in flight (Mitzenmacher, "The power of two choices", 2001).
-    LeastRequests,
-    /// By the key, rendezvous hashing: an endpoint that goes or comes moves only its own keys.
-    Hash,
-}
 
 /// What is known of an endpoint; shared by every pool it is part of, so that it outlives a reload.
 #[derive(Debug, Default)]

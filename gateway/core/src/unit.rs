@@ -264,7 +264,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (value, unit) = [(30, "GiB"), (20, "MiB"), (10, "KiB")]
             .into_iter()
-            .find(|(shift, _)| self.0 > 0 && self.0 % (1 << shift) == 0)
+            .find(|(shift, _)| self.0 > 0 && self.0.is_multiple_of(1 << shift))
             .map_or((self.0, "B"), |(shift, unit)| (self.0 >> shift, unit));
         write!(f, "{value}{unit}")
     }

@@ -23,13 +23,6 @@ pub(crate) enum Phase {
     Idle = 2,
 }
 
-/// What a client showed of itself in the TLS handshake.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TlsFacts {
-    /// The server name it asked for.
-    pub(crate) server_name: Option<String>,
-}
-
 /// One client connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -37,8 +30,8 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<Listener>,
     /// The client, or what the PROXY header says of it.
     pub(crate) peer: SocketAddr,
-    /// `None` on a plain listener.
-    pub(crate) tls: Option<TlsFacts>,
+    /// Whether it is secured by TLS.
+    pub(crate) tls: bool,
     /// The header that carries request ids.
     pub(crate) request_id_header: HeaderName,
     phase: AtomicU8,
@@ -51,7 +44,7 @@ impl Connection {
     pub(crate) fn new(
         listener: Arc<Listener>,
         peer: SocketAddr,
-        tls: Option<TlsFacts>,
+        tls: bool,
         request_id_header: HeaderName,
         slot: Slot,
     ) -> Self {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Listener;
-use super::connection::{Connection, TlsFacts};
+use super::connection::Connection;
 use super::refusal::Refusal;
 use super::slots::{Slot, Slots};
 use super::stream::{EdgeStream, Transport};
@@ -57,13 +57,14 @@ impl Edge {
         let (peer, slot) = self.settle(&listener, prepared)?;
         let deadline = listener.limits.handshake;
         let secured = match &listener.tls {
-            None => Ok((Transport::Plain(socket), None)),
+            None => Ok(Transport::Plain(socket)),
             Some(config) => handshake(config.clone(), socket, deadline).await,
         };
-        if listener.tls.is_some() && secured.is_ok() {
+        let transport = self.settle(&listener, secured)?;
+        let tls = listener.tls.is_some();
+        if tls {
             listener.metrics.handshakes.count(Handshake::Ok);
         }
-        let (transport, tls) = self.settle(&listener, secured)?;
         let connection =
             Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
         EdgeStream::new(transport, connection).ok()
@@ -113,15 +114,12 @@ async fn handshake(
     config: Arc<rustls::ServerConfig>,
     socket: L4Stream,
     deadline: Duration,
-) -> Result<(Transport, Option<TlsFacts>), Closed> {
-    let accepted = timeout(deadline, TlsAcceptor::from(config).accept(socket)).await;
-    let stream = match accepted {
-        Err(_) => return Err(Closed::Handshake(Handshake::Timeout)),
-        Ok(Err(_)) => return Err(Closed::Handshake(Handshake::Failed)),
-        Ok(Ok(stream)) => stream,
-    };
-    let server_name = stream.get_ref().1.server_name().map(str::to_owned);
-    Ok((Transport::Tls(Box::new(stream)), Some(TlsFacts { server_name })))
+) -> Result<Transport, Closed> {
+    match timeout(deadline, TlsAcceptor::from(config).accept(socket)).await {
+        Err(_) => Err(Closed::Handshake(Handshake::Timeout)),
+        Ok(Err(_)) => Err(Closed::Handshake(Handshake::Failed)),
+        Ok(Ok(stream)) => Ok(Transport::Tls(Box::new(stream))),
+    }
 }
 
 /// Reads exactly the PROXY header, so that what follows it stays in the socket.

@@ -90,7 +90,7 @@ fn identify(request: &RequestHeader, connection: &Connection, ctx: &mut Context)
     let resolved = client_ip::resolve(peer, &snapshot.trusted, &request.headers);
     ctx.client = Client {
         ip: resolved.client_ip,
-        https: resolved.proto.map_or(connection.tls.is_some(), |proto| proto == "https"),
+        https: resolved.proto.map_or(connection.tls, |proto| proto == "https"),
         forwarded_host: resolved.host.and_then(|host| HeaderValue::from_str(host).ok()),
     };
     let name = &snapshot.model.request_id;
@@ -195,14 +195,16 @@ fn check_body_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection
 /// Chooses the release, once and for all attempts.
 fn choose_release(request: &RequestHeader, service: &Arc<Service>, ctx: &mut Context) {
     let (key, set_cookie) = sticky_key(request, service, ctx);
-    let wish = service.wish(&request.headers, ctx.client.ip);
-    let (release, _why) = service.assign(key.as_deref(), fastrand::u64(..), wish);
+    let overrides = service.overrides.as_ref();
+    let wish = overrides.and_then(|overrides| overrides.wish(&request.headers, ctx.client.ip));
+    let (release, why) = service.assign(key.as_deref(), fastrand::u64(..), wish);
     let release = release.clone();
     if let Some(route) = &ctx.route {
         ctx.metrics = Some(route.metrics_for(&release).clone());
     }
-    service.budget.note_request(ctx.started);
-    ctx.chosen = Some(Chosen { service: service.clone(), release, key, set_cookie });
+    service.budgets.note_request(ctx.started);
+    let randomised = why.is_random();
+    ctx.chosen = Some(Chosen { service: service.clone(), release, randomised, key, set_cookie });
 }
 
 /// What names the user, and the cookie to set when it has just been minted.
@@ -212,7 +214,7 @@ fn sticky_key(
     ctx: &Context,
 ) -> (Option<String>, Option<HeaderValue>) {
     use gateway_core::config::model::Sticky;
-    match &service.sticky {
+    match &service.definition.rollout.sticky {
         Sticky::Off => (None, None),
         Sticky::ClientIp => (Some(ctx.client.ip.to_string()), None),
         Sticky::Header(name) => {

@@ -1,9 +1,14 @@
 //! One try at one endpoint: its choice, its end, and whether there is another.
 
 use std::os::fd::RawFd;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use gateway_core::config::model::Failover;
+use gateway_core::endpoint::InFlight;
 use gateway_core::outcome::Outcome;
+use gateway_core::websocket::{FrameWatch, GOING_AWAY};
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -13,18 +18,28 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::context::{Attempt, Chosen, Context};
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
-use crate::upstream::TUNNEL_IDLE;
+use crate::upstream::{Endpoint, Release, Service, TUNNEL_IDLE};
+
+/// What follows an attempt that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Its outcome is the request's.
+    Nothing,
+    /// Another endpoint of the same release.
+    Retry,
+    /// The stable release.
+    Failover,
+}
 
 /// Chooses an endpoint; called once for each attempt.
 ///
 /// # Errors
-/// An error that [`super::respond::fail`] answers with 503 when the release has no endpoint.
+/// An error that [`super::respond::fail`] answers with 503 when no release of the service can take it.
 pub(super) fn begin(ctx: &mut Context) -> Result<Box<HttpPeer>> {
-    let Some(chosen) = &ctx.chosen else { return refuse(ctx, Rejection::Internal) };
-    let key = chosen.key.as_deref().map(str::as_bytes);
-    let Some((endpoint, in_flight)) = chosen.release.pick(&mut ctx.tried, key) else {
-        return refuse(ctx, Rejection::NoEndpoint);
-    };
+    if std::mem::take(&mut ctx.failing_over) {
+        turn_to_stable(ctx);
+    }
+    let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
     ctx.rejection = None;
     let mut peer = Box::new(endpoint.peer.clone());
@@ -42,6 +57,48 @@ fn refuse<T>(ctx: &mut Context, rejection: Rejection) -> Result<T> {
     Error::e_explain(ErrorType::HTTPStatus(rejection.status().as_u16()), rejection.code())
 }
 
+/// An endpoint of the chosen release; of another one when that has none at all.
+fn pick(ctx: &mut Context) -> Option<(Arc<Endpoint>, InFlight)> {
+    let chosen = ctx.chosen.as_mut()?;
+    let key = chosen.key.as_deref().map(str::as_bytes);
+    if let Some(picked) = chosen.release.pick(&mut ctx.tried, key) {
+        return Some(picked);
+    }
+    let other = standby(&chosen.service, &chosen.release)?;
+    let picked = other.pick(&mut ctx.tried, key)?;
+    chosen.release = other;
+    chosen.randomised = false;
+    recount(ctx);
+    Some(picked)
+}
+
+/// Who serves in place of a release without endpoints: stable, and for stable whoever has traffic.
+fn standby(service: &Service, release: &Release) -> Option<Arc<Release>> {
+    let division = service.division();
+    if division.stable() != release.index {
+        return Some(service.releases[division.stable()].clone());
+    }
+    let has_traffic =
+        |other: &&Arc<Release>| division.weight(other.index).ppm() > 0 && other.index != release.index;
+    service.releases.iter().find(has_traffic).cloned()
+}
+
+/// The canary has failed the request; from here on it is stable's, and no evidence any more.
+fn turn_to_stable(ctx: &mut Context) {
+    let Some(chosen) = &mut ctx.chosen else { return };
+    chosen.release.metrics.failovers.add(1);
+    chosen.release = chosen.service.stable().clone();
+    chosen.randomised = false;
+    recount(ctx);
+}
+
+/// The request counts for the release that answers it.
+fn recount(ctx: &mut Context) {
+    if let (Some(route), Some(chosen)) = (&ctx.route, &ctx.chosen) {
+        ctx.metrics = Some(route.metrics_for(&chosen.release).clone());
+    }
+}
+
 /// A connection is there, new or from the pool.
 pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
     let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return };
@@ -49,7 +106,9 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
         ctx.connected = Some(attempt.started.elapsed());
     }
     let template = &chosen.service.template;
-    if template.needs_watchdog() && !ctx.upgrade {
+    if ctx.upgrade {
+        attempt.watchdog = Watchdog::until(chosen.release.retirement.over(), socket);
+    } else if template.needs_watchdog() {
         attempt.watchdog = Watchdog::watch(socket, template.timeouts.first_byte);
     }
 }
@@ -57,11 +116,10 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
 /// A response header is there. Interim answers pass through here too.
 ///
 /// # Errors
-/// When the answer cannot be passed on: a switch of protocols nobody asked for.
-pub(super) fn answered(response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
+/// When the answer is not passed on: a switch of protocols nobody asked for, or a failure that stable is to mend.
+pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !ctx.upgrade {
-        ctx.rejection = Some(Rejection::UpstreamFailed);
         return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
     }
     if response.status.is_informational() && !switching {
@@ -69,25 +127,57 @@ pub(super) fn answered(response: &ResponseHeader, ctx: &mut Context) -> Result<(
     }
     let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
     let now = Instant::now();
-    chosen.release.metrics.responses.observe(now - attempt.started);
+    let taken = now - attempt.started;
+    chosen.release.metrics.responses.observe(taken);
     ctx.first_byte = Some(now - ctx.started);
-    attempt.outcome = Some(Outcome::Answered(response.status));
+    let outcome = Outcome::Answered(response.status);
+    attempt.answered = Some((outcome, taken));
     if let Some(watchdog) = &attempt.watchdog {
+        watchdog.extend(chosen.service.template.timeouts.idle);
+    }
+    if outcome.failure(&chosen.service.definition.rollout.guard.failures).is_none() {
+        return Ok(());
+    }
+    if wants_failover(session, ctx, outcome, false) {
+        end(ctx, outcome, Next::Failover);
+        return Err(Error::new_up(ErrorType::HTTPStatus(response.status.as_u16())));
+    }
+    end(ctx, outcome, Next::Nothing);
+    Ok(())
+}
+
+/// A piece of the answer's body is there, or its end.
+///
+/// # Errors
+/// When the release was rolled back and its streams have had their time.
+pub(super) fn progressed(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Context) -> Result<()> {
+    let Some(chosen) = &ctx.chosen else { return Ok(()) };
+    if ctx.upgrade {
+        let retired = chosen.release.retirement.is_over();
+        say_goodbye(body, end_of_stream && retired, &mut ctx.frames);
+        return Ok(());
+    }
+    if chosen.release.retirement.is_over() && !end_of_stream {
+        return Error::e_explain(ErrorType::InternalError, "the release was rolled back");
+    }
+    if let Some(watchdog) = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()) {
         watchdog.extend(chosen.service.template.timeouts.idle);
     }
     Ok(())
 }
 
-/// A piece of the answer's body is there.
-pub(super) fn progressed(ctx: &Context) {
-    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &ctx.attempt) else { return };
-    if let Some(watchdog) = &attempt.watchdog {
-        watchdog.extend(chosen.service.template.timeouts.idle);
+/// A tunnel that ends because its release does ends as WebSockets should, if it ends between two frames.
+fn say_goodbye(body: &mut Option<Bytes>, leaving: bool, frames: &mut FrameWatch) {
+    frames.feed(body.as_deref().unwrap_or_default());
+    if leaving && frames.is_between_frames() {
+        let mut last = body.take().unwrap_or_default().to_vec();
+        last.extend_from_slice(&GOING_AWAY);
+        *body = Some(last.into());
     }
 }
 
 /// No connection. Nothing was sent, so any method may be tried elsewhere.
-pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+pub(super) fn not_connected(session: &Session, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     let outcome = match error.etype() {
         ErrorType::TLSHandshakeFailure
         | ErrorType::TLSHandshakeTimedout
@@ -98,8 +188,7 @@ pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Err
     };
     let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     ctx.rejection = Some(if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamFailed });
-    let again = settle(ctx, outcome, true);
-    error.set_retry(again);
+    error.set_retry(settle(session, ctx, outcome, true));
     error
 }
 
@@ -108,25 +197,26 @@ pub(super) fn not_connected(ctx: &mut Context, mut error: Box<Error>) -> Box<Err
 /// This replaces Pingora's own policy, so all of it is here: never after an answer began, never twice for a method that
 /// is not safe, never without the whole body at hand.
 pub(super) fn broke(
-    session: &mut Session,
+    session: &Session,
     ctx: &mut Context,
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
     // Settles what Pingora left open for reused connections; asking later would panic.
     error.retry.decide_reuse(client_reused);
-    let repeatable = session.response_written().is_none()
-        && session.req_header().method.is_safe()
-        && !session.as_ref().retry_buffer_truncated();
+    if ctx.failing_over {
+        error.set_retry(true);
+        return error;
+    }
     if *error.esource() != ErrorSource::Upstream {
-        let outcome =
-            if *error.esource() == ErrorSource::Downstream { Outcome::ClientAbort } else { Outcome::Local };
-        end(ctx, outcome);
+        let client = *error.esource() == ErrorSource::Downstream;
+        end(ctx, if client { Outcome::ClientAbort } else { Outcome::Local }, Next::Nothing);
         error.set_retry(false);
         return error;
     }
-    if client_reused && error.retry() && session.response_written().is_none() {
-        end(ctx, Outcome::Stale);
+    let unanswered = session.response_written().is_none();
+    if client_reused && error.retry() && unanswered {
+        end(ctx, Outcome::Stale, Next::Retry);
         ctx.rejection = Some(Rejection::UpstreamFailed);
         let idempotent = session.req_header().method.is_idempotent();
         error.set_retry(idempotent && !session.as_ref().retry_buffer_truncated());
@@ -134,54 +224,103 @@ pub(super) fn broke(
     }
     let (outcome, rejection) = diagnose(session, ctx, &error);
     ctx.rejection = Some(rejection);
-    let again = settle(ctx, outcome, repeatable);
-    error.set_retry(again);
+    error.set_retry(settle(session, ctx, outcome, false));
     error
 }
 
 fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Rejection) {
-    let bitten =
-        ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()).is_some_and(Watchdog::has_bitten);
-    let timed_out = bitten
-        || matches!(
-            error.etype(),
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout
-        );
-    if timed_out && !ctx.body_done && session.response_written().is_none() {
+    let watchdog = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref());
+    let silent = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    let timed_out = silent || watchdog.is_some_and(Watchdog::has_bitten);
+    let answering = session.response_written().is_some();
+    if timed_out && !ctx.body_done && !answering {
         // The origin still waits for the rest of the request, and so do we.
         return (Outcome::ClientAbort, Rejection::RequestTimeout);
     }
-    let answering = session.response_written().is_some();
     match error.etype() {
         _ if timed_out => (Outcome::Timeout, Rejection::UpstreamTimeout),
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => {
-            (Outcome::Malformed, Rejection::UpstreamFailed)
+            (Outcome::Malformed, Rejection::UpstreamMalformed)
         }
         _ if answering => (Outcome::Truncated, Rejection::UpstreamFailed),
         _ => (Outcome::Reset, Rejection::UpstreamFailed),
     }
 }
 
-/// Ends the attempt; says whether the service's retry policy grants another one.
-fn settle(ctx: &mut Context, outcome: Outcome, repeatable: bool) -> bool {
-    end(ctx, outcome);
-    let Some(Chosen { service, .. }) = &ctx.chosen else { return false };
-    let wanted =
-        outcome.failure(&service.retry.on).filter(|_| repeatable && ctx.attempts <= service.retry.attempts);
-    match wanted {
-        Some(failure) if service.budget.spend(Instant::now()) => {
-            service.retries.count(failure);
-            true
-        }
-        _ => false,
+/// Ends a failed attempt; says whether there is another one, by the service's retry policy or at stable.
+fn settle(session: &Session, ctx: &mut Context, outcome: Outcome, unsent: bool) -> bool {
+    if wants_retry(session, ctx, outcome, unsent) {
+        end(ctx, outcome, Next::Retry);
+        return true;
     }
+    if wants_failover(session, ctx, outcome, unsent) {
+        end(ctx, outcome, Next::Failover);
+        return true;
+    }
+    end(ctx, outcome, Next::Nothing);
+    false
 }
 
-/// Records how the attempt ended. What an answer's header said stands until its body breaks off.
-pub(crate) fn end(ctx: &mut Context, outcome: Outcome) {
+/// Whether a request can be sent again: nothing has been answered, and all of it is at hand.
+fn is_repeatable(session: &Session) -> bool {
+    session.response_written().is_none() && !session.as_ref().retry_buffer_truncated()
+}
+
+fn wants_retry(session: &Session, ctx: &Context, outcome: Outcome, unsent: bool) -> bool {
+    let Some(Chosen { service, release, .. }) = &ctx.chosen else { return false };
+    let retry = &service.definition.retry;
+    let Some(failure) = outcome.failure(&retry.on) else { return false };
+    let may = is_repeatable(session) && (unsent || session.req_header().method.is_safe());
+    // A canary's own second endpoint comes before stable only where there is no failover.
+    let elsewhere = service.definition.rollout.failover.is_some() && release.index != service.stable().index;
+    if !may || elsewhere || ctx.attempts > retry.attempts || !service.budgets.retry.spend(Instant::now()) {
+        return false;
+    }
+    service.retries.count(failure);
+    true
+}
+
+fn wants_failover(session: &Session, ctx: &Context, outcome: Outcome, unsent: bool) -> bool {
+    let Some(Chosen { service, release, .. }) = &ctx.chosen else { return false };
+    let Some(Failover { on, methods, .. }) = &service.definition.rollout.failover else { return false };
+    outcome.failure(on).is_some()
+        && release.index != service.stable().index
+        && is_repeatable(session)
+        && (unsent || methods.contains(&session.req_header().method))
+        && !ctx.upgrade
+        && service.budgets.failover.spend(Instant::now())
+}
+
+/// Ends the attempt under way, if one is: counted, and judged at once when it failed.
+pub(super) fn end(ctx: &mut Context, outcome: Outcome, next: Next) {
     let Some(attempt) = ctx.attempt.take() else { return };
+    ctx.failing_over = next == Next::Failover;
     if let Some(chosen) = &ctx.chosen {
         chosen.release.metrics.attempts.count(outcome);
+        let late = attempt.answered.map(|(_, taken)| taken);
+        if chosen.randomised {
+            judge(chosen, outcome, late, next == Next::Nothing);
+        }
     }
     ctx.last_endpoint = Some(attempt.endpoint);
+}
+
+/// Counts the attempt as evidence; a failure is judged before the request goes on.
+fn judge(chosen: &Chosen, outcome: Outcome, taken: Option<Duration>, seen: bool) {
+    if matches!(outcome, Outcome::ClientAbort | Outcome::Local | Outcome::Stale) {
+        return;
+    }
+    let guard = &chosen.service.definition.rollout.guard;
+    let tally = &chosen.release.tally;
+    if outcome.failure(&guard.failures).is_some() {
+        tally.failure();
+        if seen {
+            tally.seen();
+        }
+    } else if guard.latency.as_ref().zip(taken).is_some_and(|(limit, taken)| taken > limit.max) {
+        tally.slow();
+    } else {
+        return tally.success();
+    }
+    chosen.service.supervisor.on_failure();
 }

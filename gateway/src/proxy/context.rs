@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gateway_core::endpoint::{InFlight, Tried};
 use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::trace_context::TraceParent;
+use gateway_core::websocket::FrameWatch;
 use http::HeaderValue;
 
 use super::rejection::Rejection;
@@ -52,6 +53,10 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
     pub(crate) in_flight: Option<Occupied>,
+    /// The origin's side of a WebSocket.
+    pub(crate) frames: FrameWatch,
+    /// The canary has failed this request; stable is asked next.
+    pub(crate) failing_over: bool,
     pub(crate) rejection: Option<Rejection>,
     pub(crate) termination: Termination,
 }
@@ -68,6 +73,8 @@ pub(crate) struct Client {
 pub(crate) struct Chosen {
     pub(crate) service: Arc<Service>,
     pub(crate) release: Arc<Release>,
+    /// Whether chance gave the request to the release, so that its attempts are evidence.
+    pub(crate) randomised: bool,
     /// What names the user: decides the release, and the endpoint when the balance is `hash`.
     pub(crate) key: Option<String>,
     /// The cookie to set, when the user has just been given a name.
@@ -78,15 +85,15 @@ pub(crate) struct Chosen {
 pub(crate) struct Attempt {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) started: Instant,
-    /// What the answer's header said; the body may still break off.
-    pub(crate) outcome: Option<Outcome>,
+    /// What the answer's header said, and when; the body may still break off.
+    pub(crate) answered: Option<(Outcome, Duration)>,
     pub(crate) watchdog: Option<Watchdog>,
     _in_flight: InFlight,
 }
 
 impl Attempt {
     pub(crate) fn new(endpoint: Arc<Endpoint>, in_flight: InFlight) -> Self {
-        Self { endpoint, started: Instant::now(), outcome: None, watchdog: None, _in_flight: in_flight }
+        Self { endpoint, started: Instant::now(), answered: None, watchdog: None, _in_flight: in_flight }
     }
 }
 
@@ -115,6 +122,8 @@ impl Context {
             connected: None,
             first_byte: None,
             in_flight: None,
+            frames: FrameWatch::default(),
+            failing_over: false,
             rejection: None,
             termination: Termination::Ok,
         }

@@ -8,7 +8,7 @@ use http::{StatusCode, header};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
-use super::attempt;
+use super::attempt::{self, Next};
 use super::context::Context;
 use crate::listener::connection::Phase;
 use crate::runtime::Runtime;
@@ -41,9 +41,10 @@ fn settle(error: Option<&Error>, ctx: &mut Context) {
     if left && ctx.rejection.is_none() {
         ctx.termination = Termination::ClientClosed;
     }
-    let answered = ctx.attempt.as_ref().and_then(|attempt| attempt.outcome);
-    let outcome = if left { Outcome::ClientAbort } else { answered.unwrap_or(Outcome::Local) };
-    attempt::end(ctx, outcome);
+    let answered = ctx.attempt.as_ref().and_then(|attempt| attempt.answered);
+    let outcome =
+        if left { Outcome::ClientAbort } else { answered.map_or(Outcome::Local, |(outcome, _)| outcome) };
+    attempt::end(ctx, outcome, Next::Nothing);
 }
 
 fn entry(

@@ -27,8 +27,10 @@ pub(crate) enum Rejection {
     NoRoute,
     /// The release has no endpoint: its names do not resolve, or all are gone.
     NoEndpoint,
-    /// The origin cannot be reached, broke off, or answered what is not HTTP.
+    /// The origin cannot be reached, or broke off.
     UpstreamFailed,
+    /// What the origin answered is not HTTP, or not allowed here.
+    UpstreamMalformed,
     /// The origin did not answer in time.
     UpstreamTimeout,
     /// A fault of the gateway itself.
@@ -46,7 +48,7 @@ impl Rejection {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE, // RFC 9110 §15.6.4
-            Self::UpstreamFailed => StatusCode::BAD_GATEWAY,     // RFC 9110 §15.6.3
+            Self::UpstreamFailed | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY, // RFC 9110 §15.6.3
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT, // RFC 9110 §15.6.5
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -65,6 +67,7 @@ impl Rejection {
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamMalformed => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal_error",
         }
@@ -81,6 +84,7 @@ impl Rejection {
             Self::NoRoute => Termination::NoRoute,
             Self::NoEndpoint => Termination::NoEndpoint,
             Self::UpstreamFailed => Termination::UpstreamReset,
+            Self::UpstreamMalformed => Termination::UpstreamMalformed,
             Self::UpstreamTimeout => Termination::UpstreamTimeout,
             Self::Internal => Termination::Internal,
         }

@@ -1,8 +1,9 @@
-//! Deadlines within one attempt that Pingora's single read time-out cannot express.
+//! Ends of an attempt that Pingora's single read time-out cannot express.
 //!
 //! Pingora has one time-out for every read from an origin. A service may allow 5 s to the first byte and an hour of
 //! silence in a stream. Pingora then gets the longer of the two, and the shorter is watched here: when it passes, the
-//! origin's socket is shut down, which Pingora sees as a broken connection and the proxy reports as a time-out.
+//! origin's socket is shut down, which Pingora sees as a broken connection and the proxy reports as a time-out. A tunnel
+//! to a release that was rolled back ends the same way.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -31,14 +32,15 @@ impl Watchdog {
     ///
     /// The descriptor is duplicated, so that a number used again meanwhile is never hit.
     pub(crate) fn watch(socket: RawFd, limit: Duration) -> Option<Self> {
-        // SAFETY: Pingora owns the socket for as long as the hook that calls this runs; it is only duplicated here.
-        let owned = unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned().ok()?;
-        let shared = Arc::new(Shared {
-            begun: Instant::now(),
-            deadline: AtomicU64::new(limit.as_millis() as u64),
-            bitten: AtomicBool::new(false),
-        });
-        let task = tokio::spawn(guard(shared.clone(), owned));
+        let shared = Arc::new(Shared::new(limit));
+        let task = tokio::spawn(bite(shared.clone(), duplicate(socket)?, silence(shared.clone())));
+        Some(Self { shared, task })
+    }
+
+    /// Watches `socket` until `end` comes.
+    pub(crate) fn until(end: impl Future<Output = ()> + Send + 'static, socket: RawFd) -> Option<Self> {
+        let shared = Arc::new(Shared::new(Duration::ZERO));
+        let task = tokio::spawn(bite(shared.clone(), duplicate(socket)?, end));
         Some(Self { shared, task })
     }
 
@@ -60,15 +62,32 @@ impl Drop for Watchdog {
     }
 }
 
-async fn guard(shared: Arc<Shared>, socket: OwnedFd) {
+impl Shared {
+    fn new(limit: Duration) -> Self {
+        let deadline = AtomicU64::new(limit.as_millis() as u64);
+        Self { begun: Instant::now(), deadline, bitten: AtomicBool::new(false) }
+    }
+}
+
+fn duplicate(socket: RawFd) -> Option<OwnedFd> {
+    // SAFETY: Pingora owns the socket for as long as the hook that calls this runs; it is only duplicated here.
+    unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned().ok()
+}
+
+/// Ends when the deadline has passed without being extended.
+async fn silence(shared: Arc<Shared>) {
     loop {
         let deadline = Duration::from_millis(shared.deadline.load(Ordering::Relaxed));
         let left = deadline.saturating_sub(shared.begun.elapsed());
         if left.is_zero() {
-            break;
+            return;
         }
         tokio::time::sleep(left).await;
     }
+}
+
+async fn bite(shared: Arc<Shared>, socket: OwnedFd, end: impl Future<Output = ()>) {
+    end.await;
     shared.bitten.store(true, Ordering::Relaxed);
     // SAFETY: the descriptor is ours until this function ends.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };

@@ -30,6 +30,8 @@ pub struct Metrics {
     endpoints: Family<Gauge, 3>,
     retries: Family<CounterBy<Failure>, 1>,
     weights: Family<Gauge, 2>,
+    failovers: Family<ShardedCounter, 2>,
+    rollout_refused: Family<ShardedCounter, 1>,
     reloads: Single<CounterBy<Reload>>,
     reload_successful: Single<Gauge>,
     reload_time: Single<Gauge>,
@@ -78,6 +80,18 @@ impl Metrics {
                 &[],
             ),
             retries: Family::new("upstream_retries_total", "Attempts beside the first.", ["service"], REASON),
+            failovers: Family::new(
+                "failovers_total",
+                "Requests that stable answered after the release had failed them.",
+                RELEASE,
+                &[],
+            ),
+            rollout_refused: Family::new(
+                "rollout_refused_total",
+                "Configurations that asked for a release that was rolled back.",
+                ["service"],
+                &[],
+            ),
             weights: Family::new(
                 "split_weight",
                 "The release's share of its service, 0 to 100.",
@@ -163,6 +177,7 @@ impl Metrics {
         ReleaseMetrics {
             attempts: self.attempts.series(labels),
             responses: self.responses.series(labels),
+            failovers: self.failovers.series(labels),
             weight: self.weights.series(labels),
         }
     }
@@ -185,6 +200,11 @@ impl Metrics {
             handshakes: self.handshakes.series(labels),
             bad_requests: self.bad_requests.series(labels),
         }
+    }
+
+    /// Configurations that asked for a release that was rolled back.
+    pub fn rollout_refused(&self, service: &ServiceName) -> Arc<ShardedCounter> {
+        self.rollout_refused.series([service.as_str()])
     }
 
     /// When a certificate expires, in seconds since 1970. `name` tells a listener's certificates apart.
@@ -228,6 +248,8 @@ impl Metrics {
         self.endpoints.expose(namespace, out);
         self.retries.expose(namespace, out);
         self.weights.expose(namespace, out);
+        self.failovers.expose(namespace, out);
+        self.rollout_refused.expose(namespace, out);
         self.reloads.expose(namespace, out);
         self.reload_successful.expose(namespace, out);
         self.reload_time.expose(namespace, out);
@@ -282,6 +304,8 @@ pub struct ReleaseMetrics {
     pub attempts: Arc<CounterBy<Outcome>>,
     /// From the start of an attempt to its response header.
     pub responses: Arc<Histogram>,
+    /// Requests that stable answered after this release had failed them.
+    pub failovers: Arc<ShardedCounter>,
     weight: Arc<Gauge>,
 }
 

@@ -11,6 +11,23 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Tries that may always be spent, per second (DESIGN §11).
 const FLOOR_PER_SECOND: u64 = 3;
 
+/// What a service may spend beside first tries. It outlives reloads.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets {
+    /// Another try at the same release.
+    pub(crate) retry: Budget,
+    /// Another try at stable, for what the canary failed.
+    pub(crate) failover: Budget,
+}
+
+impl Budgets {
+    /// Counts a request that came at `now`.
+    pub(crate) fn note_request(&self, now: Instant) {
+        self.retry.note_request(now);
+        self.failover.note_request(now);
+    }
+}
+
 /// A share of a service's requests in the last 10 s, never below 3 a second.
 ///
 /// Two counts of half a window each: what is read covers the last 5 to 10 s, and costs no lock.

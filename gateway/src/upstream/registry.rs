@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use gateway_core::config::model;
 use gateway_core::endpoint::EndpointState;
 use gateway_core::name::{ReleaseName, ServiceName};
-use gateway_core::unit::Ratio;
 use parking_lot::Mutex;
 
-use super::budget::Budget;
+use super::budget::Budgets;
 
 /// Hands out the same state for the same name as long as anybody holds it.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     endpoints: Mutex<HashMap<(ServiceName, ReleaseName, String), Weak<EndpointState>>>,
-    budgets: Mutex<HashMap<ServiceName, Weak<Budget>>>,
+    budgets: Mutex<HashMap<ServiceName, Weak<Budgets>>>,
 }
 
 impl Registry {
@@ -28,10 +28,13 @@ impl Registry {
         obtain(&mut self.endpoints.lock(), key, Arc::default)
     }
 
-    pub(crate) fn budget(&self, service: &ServiceName, share: Ratio) -> Arc<Budget> {
-        let budget = obtain(&mut self.budgets.lock(), service.clone(), Arc::default);
-        budget.set_share(share);
-        budget
+    pub(crate) fn budgets(&self, name: &ServiceName, service: &model::Service) -> Arc<Budgets> {
+        let budgets: Arc<Budgets> = obtain(&mut self.budgets.lock(), name.clone(), Arc::default);
+        budgets.retry.set_share(service.retry.budget);
+        if let Some(failover) = &service.rollout.failover {
+            budgets.failover.set_share(failover.budget);
+        }
+        budgets
     }
 
     /// Forgets what nobody holds any more.

@@ -66,6 +66,25 @@ impl<T: Decode> Decode for At<T> {
     }
 }
 
+/// A value that most files leave out, kept aside so that what holds it stays small.
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Rare<T>(Box<T>);
+
+impl<T> std::ops::Deref for Rare<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Decode> Decode for Rare<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        T::decode(node, problems).map(|value| Self(Box::new(value)))
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for At<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
@@ -90,6 +109,46 @@ impl<T: Decode> Decode for Vec<T> {
             return wrong_type(node, "a list", problems);
         };
         Some(items.iter().filter_map(|item| T::decode(item, problems)).collect())
+    }
+}
+
+/// A list with its place, that knows how many items were written even if some did not fit.
+#[derive(Debug)]
+pub(crate) struct List<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) span: SourceSpan,
+    written: usize,
+}
+
+impl<T> List<T> {
+    /// Whether nothing was written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written == 0
+    }
+}
+
+impl<T: Decode> Decode for List<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let Kind::Sequence(items) = &node.kind else {
+            return wrong_type(node, "a list", problems);
+        };
+        let written = items.len();
+        let items = items.iter().filter_map(|item| T::decode(item, problems)).collect();
+        Some(Self { items, span: node.span, written })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for List<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Vec::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<T>::json_schema(generator)
     }
 }
 
@@ -120,21 +179,52 @@ impl<T: Decode> Decode for OneOrMany<T> {
     }
 }
 
+/// One value or several, where none at all could be read as "nobody" and as "everybody".
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct AtLeastOne<T>(pub(crate) OneOrMany<T>);
+
+impl<T: Decode> Decode for AtLeastOne<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        if matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
+            let problem = Problem::error(Code::InvalidValue, "an empty list does not say what is meant");
+            problems.push(problem.at(node.span, "empty").help("leave the key out to ask nothing"));
+            return None;
+        }
+        OneOrMany::decode(node, problems).map(Self)
+    }
+}
+
 /// Values under names of the operator's choice. A name whose value did not fit stays, so that it still resolves.
 #[derive(Debug)]
 pub(crate) struct Map<T> {
-    pub(crate) entries: Vec<(At<String>, Option<T>)>,
+    pub(crate) entries: Vec<Named<T>>,
+}
+
+/// A value under its name.
+#[derive(Debug)]
+pub(crate) struct Named<T> {
+    pub(crate) name: At<String>,
+    /// `None` when it did not fit at all.
+    pub(crate) value: Option<T>,
+    /// Whether all of it fitted. Where not, what seems to be missing may have been written badly, and was reported.
+    pub(crate) sound: bool,
 }
 
 impl<T> Map<T> {
     /// Every name, in the order of the file.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(name, _)| name.value.as_str())
+        self.entries.iter().map(|entry| entry.name.value.as_str())
+    }
+
+    /// Every name with its place.
+    pub(crate) fn entry_names(&self) -> impl Iterator<Item = &At<String>> {
+        self.entries.iter().map(|entry| &entry.name)
     }
 
     /// Names and values, without those that did not fit.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&At<String>, &T)> {
-        self.entries.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        self.entries.iter().filter_map(|entry| Some((&entry.name, entry.value.as_ref()?)))
     }
 }
 
@@ -143,9 +233,14 @@ impl<T: Decode> Decode for Map<T> {
         let Kind::Mapping(entries) = &node.kind else {
             return wrong_type(node, "a mapping", problems);
         };
-        let name = |entry: &Entry| At { value: entry.key.clone(), span: entry.key_span };
-        let entries = entries.iter().map(|entry| (name(entry), T::decode(&entry.value, problems))).collect();
-        Some(Self { entries })
+        let mut named = |entry: &Entry| {
+            let before = problems.len();
+            let value = T::decode(&entry.value, problems);
+            let sound =
+                value.is_some() && problems[before..].iter().all(|problem| problem.code == Code::UnknownKey);
+            Named { name: At { value: entry.key.clone(), span: entry.key_span }, value, sound }
+        };
+        Some(Self { entries: entries.iter().map(&mut named).collect() })
     }
 }
 
@@ -300,7 +395,8 @@ pub(crate) use {choice, key, mapping};
 /// None of the texts that a choice knows.
 pub(crate) fn not_one_of(text: &str, what: &str, known: &[&'static str]) -> Fault {
     let fault = Fault::new(format!("`{text}` is not {what}"));
-    match nearest(text, known.iter().copied()) {
+    const FEW: usize = 2;
+    match nearest(text, known.iter().copied()).filter(|_| known.len() > FEW) {
         Some(near) => fault.help(format!("did you mean `{near}`? It is one of: {}", known.join(", "))),
         None => fault.help(format!("one of: {}", known.join(", "))),
     }

@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         Ok(root)
     }
 
-    fn node(&mut self, event: Event<'a>, span: SourceSpan) -> Result<Node, ScanError> {
+    fn node(&mut self, event: Event<'a>, mut span: SourceSpan) -> Result<Node, ScanError> {
         let kind = match event {
             Event::Scalar(_, _, _, Some(_)) => self.tag(span),
             Event::Scalar(text, style, _, None) => {
@@ -132,11 +132,13 @@ impl<'a> Reader<'a> {
                 }
             }
             Event::SequenceStart(_, _, tag) => {
-                let items = self.sequence()?;
+                let (items, end) = self.sequence()?;
+                span = join(span, end);
                 if tag.is_some() { self.tag(span) } else { Kind::Sequence(items) }
             }
             Event::MappingStart(_, _, tag) => {
-                let entries = self.mapping()?;
+                let (entries, end) = self.mapping()?;
+                span = join(span, end);
                 if tag.is_some() { self.tag(span) } else { Kind::Mapping(entries) }
             }
             _ => {
@@ -151,21 +153,23 @@ impl<'a> Reader<'a> {
         Ok(Node { kind, span })
     }
 
-    fn sequence(&mut self) -> Result<Vec<Node>, ScanError> {
+    /// The items, and where the list ends.
+    fn sequence(&mut self) -> Result<(Vec<Node>, SourceSpan), ScanError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd | Event::StreamEnd, _) => return Ok(items),
+                (Event::SequenceEnd | Event::StreamEnd, end) => return Ok((items, end)),
                 (event, span) => items.push(self.node(event, span)?),
             }
         }
     }
 
-    fn mapping(&mut self) -> Result<Vec<Entry>, ScanError> {
+    /// The entries, and where the mapping ends.
+    fn mapping(&mut self) -> Result<(Vec<Entry>, SourceSpan), ScanError> {
         let mut entries = Vec::new();
-        loop {
+        let end = loop {
             let key = match self.next()? {
-                (Event::MappingEnd | Event::StreamEnd, _) => break,
+                (Event::MappingEnd | Event::StreamEnd, end) => break end,
                 (event, span) => self.node(event, span)?,
             };
             let (event, span) = self.next()?;
@@ -175,13 +179,22 @@ impl<'a> Reader<'a> {
                 Kind::Refused => {}
                 _ => self.refuse("a key is a text", key.span, "write `key: value`"),
             }
-        }
+        };
         self.refuse_duplicates(&mut entries);
-        Ok(entries)
+        Ok((entries, end))
     }
 
     /// Reports each repetition beside the first of its key, and keeps the first.
     fn refuse_duplicates(&mut self, entries: &mut Vec<Entry>) {
+        // Most mappings are so small that comparing every pair is quicker than hashing.
+        const FEW: usize = 16;
+        if entries.len() <= FEW {
+            let twice =
+                |(index, entry): (usize, &Entry)| entries[..index].iter().any(|first| first.key == entry.key);
+            if !entries.iter().enumerate().any(twice) {
+                return;
+            }
+        }
         let mut seen: HashMap<&str, SourceSpan> = HashMap::with_capacity(entries.len());
         let mut keep = Vec::with_capacity(entries.len());
         for entry in entries.iter() {
@@ -216,6 +229,12 @@ impl<'a> Reader<'a> {
         let message = format!("this is not YAML: {}", error.info());
         self.problems.push(Problem::error(Code::Syntax, message).at((offset, length).into(), "here"));
     }
+}
+
+/// From the beginning of `start` to the end of `end`.
+fn join(start: SourceSpan, end: SourceSpan) -> SourceSpan {
+    let end = end.offset() + end.len();
+    (start.offset(), end.saturating_sub(start.offset())).into()
 }
 
 fn source_span(span: &Span) -> SourceSpan {

@@ -27,12 +27,9 @@ pub(crate) fn host_pattern(text: &str) -> Result<HostPattern, HostError> {
     if text.contains('*') {
         return Err(HostError::Star { text: text.into() });
     }
-    if let Some((host, port)) =
-        text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
-    {
-        if port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(HostError::Port { host: host.into() });
-        }
+    let with_port = text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    if let Some((host, _)) = with_port.filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(HostError::Port { host: host.into() });
     }
     if text.starts_with('[') && text.ends_with(']') {
         let address = text[1..text.len() - 1].parse::<std::net::Ipv6Addr>();

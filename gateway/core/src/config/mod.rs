@@ -10,6 +10,7 @@
 pub mod changes;
 mod decode;
 mod document;
+mod excerpt;
 mod expand;
 mod host;
 mod leaf;
@@ -39,8 +40,8 @@ pub struct Loaded {
     pub gateway: model::Gateway,
     /// What to think about; holds no error.
     pub warnings: Report,
-    /// The file as JSON without its secrets, to be shown.
-    pub shown: serde_json::Value,
+    /// The file as JSON text without its secrets, to be shown.
+    pub shown: String,
     /// Files whose text stands in it (`${file:…}`), to be watched.
     pub files: Vec<PathBuf>,
 }
@@ -102,6 +103,9 @@ fn load_text(
         unsupported::check(&root, &mut problems);
     }
     let file = raw::File::decode(&root, &mut problems);
+    if file.is_some() {
+        raw::check_required(&root, &mut problems);
+    }
     let gateway = file.map(|file| meaning::gateway(&file, dir, &mut problems));
     expand::redact(&mut problems, &secrets);
     let report = Report::new(name, source, problems);

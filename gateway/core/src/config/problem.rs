@@ -98,6 +98,10 @@ codes! {
     CertificateExpiry = "certificate_expiry",
     /// A file that the configuration names cannot be used.
     File = "file",
+    /// The release was rolled back and must not come back by the file alone.
+    RolledBack = "rolled_back",
+    /// Only a new process can take it up.
+    NeedsRestart = "needs_restart",
     /// A host name that does not resolve.
     Resolve = "resolve",
 }
@@ -183,9 +187,11 @@ impl Diagnostic for Problem {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let text = |label: &Label| (!label.text.is_empty()).then(|| label.text.clone());
-        Some(Box::new(
-            self.labels.iter().map(move |label| LabeledSpan::new_with_span(text(label), label.span)),
-        ))
+        let labels = self.labels.iter().enumerate().map(move |(index, label)| match index {
+            0 => LabeledSpan::new_primary_with_span(text(label), label.span),
+            _ => LabeledSpan::new_with_span(text(label), label.span),
+        });
+        Some(Box::new(labels))
     }
 }
 
@@ -205,12 +211,18 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// The candidate that looks most like `text`, if one is near enough to have been meant.
 pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const NEAR: f64 = 0.75;
+    const NEAR: f64 = 0.8;
     const LONGEST: usize = 100;
+    const SHORTEST: usize = 3;
     if text.len() > LONGEST {
         return None;
     }
-    let likeness = |candidate: &str| strsim::jaro_winkler(text, candidate);
+    let one_slip =
+        |candidate: &str| candidate.len() >= SHORTEST && strsim::osa_distance(text, candidate) == 1;
+    let likeness = |candidate: &str| match one_slip(candidate) {
+        true => 1.0,
+        false => strsim::jaro_winkler(text, candidate),
+    };
     let best =
         candidates.into_iter().map(|name| (likeness(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= NEAR).then_some(best.1)
@@ -224,6 +236,7 @@ mod tests {
     fn a_near_name_is_proposed_and_a_far_one_is_not() {
         assert_eq!(nearest("sevice", ["service", "match", "limits"]), Some("service"));
         assert_eq!(nearest("endpoint", ["endpoints", "releases"]), Some("endpoints"));
+        assert_eq!(nearest("wbe", ["api", "web"]), Some("web"));
         assert_eq!(nearest("zzz", ["service", "match"]), None);
     }
 

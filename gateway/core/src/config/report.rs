@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, NamedSource, SourceSpan};
+use miette::{GraphicalReportHandler, GraphicalTheme, SourceSpan};
 use serde_json::{Value, json};
 
+use super::excerpt::{Excerpts, floor};
 use super::problem::{Label, Problem, Severity};
 
 /// How many problems are written out as text; the rest are counted.
@@ -63,7 +64,7 @@ impl Report {
             }
             self.problems.push(problem);
         }
-        self.problems.sort_by(|a, b| (a.offset(), a.severity).cmp(&(b.offset(), b.severity)));
+        self.problems.sort_by_key(|problem| (problem.offset(), problem.severity));
     }
 
     /// For a terminal: colours, underlines, at most `width` columns wide.
@@ -74,11 +75,11 @@ impl Report {
     /// For scripts: `[{severity, code, message, file, line, column, help, labels}]`. Lines and columns count from 1,
     /// columns in characters; both are null for a problem without a place.
     pub fn to_json(&self) -> Value {
-        let lines = Lines::new(&self.source);
+        let lines = Excerpts::new(&self.name, &self.source);
         self.problems.iter().map(|problem| self.problem_json(problem, &lines)).collect()
     }
 
-    fn problem_json(&self, problem: &Problem, lines: &Lines<'_>) -> Value {
+    fn problem_json(&self, problem: &Problem, lines: &Excerpts) -> Value {
         let place = |label: &Label| {
             let (line, column) = lines.at(label.span.offset());
             json!({ "line": line, "column": column, "offset": label.span.offset(), "length": label.span.len(), "text": label.text })
@@ -97,11 +98,11 @@ impl Report {
     }
 
     fn render(&self, handler: GraphicalReportHandler) -> String {
-        let handler = handler.with_links(false).with_context_lines(0).without_syntax_highlighting();
-        let source = NamedSource::new(&self.name, Arc::clone(&self.source));
+        let handler = handler.with_links(false).with_context_lines(1).without_syntax_highlighting();
+        let source = Arc::new(Excerpts::new(&self.name, &self.source));
         let mut text = String::new();
         for problem in self.problems.iter().take(SHOWN) {
-            let shown = miette::Report::new(problem.clone()).with_source_code(source.clone());
+            let shown = miette::Report::new(problem.clone()).with_source_code(Arc::clone(&source));
             // Writing to a string cannot fail; a span outside the source cannot be, `one_line` keeps them in.
             let _ = handler.render_report(&mut text, shown.as_ref());
             text.push('\n');
@@ -134,32 +135,6 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
-
-/// The last character boundary at or before `offset`.
-fn floor(source: &str, offset: usize) -> usize {
-    let offset = offset.min(source.len());
-    (0..=offset).rev().find(|&at| source.is_char_boundary(at)).unwrap_or(0)
-}
-
-/// Where the lines of a text begin, to turn offsets into lines without reading it again.
-struct Lines<'a> {
-    source: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    fn new(source: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { source, starts }
-    }
-
-    /// Line and column, both from 1. `offset` is a character boundary.
-    fn at(&self, offset: usize) -> (usize, usize) {
-        let line = self.starts.partition_point(|&start| start <= offset);
-        let column = self.source[self.starts[line - 1]..offset].chars().count() + 1;
-        (line, column)
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,43 +1,72 @@
 //! The document as JSON: whole, and as it may be shown.
 
-use serde_json::{Map, Number, Value};
+use std::cell::RefCell;
 
-use super::document::{Kind, Node, Scalar};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::{Number, Value};
+
+use super::document::{Entry, Kind, Node, Scalar};
 
 /// Stands where a secret was.
 pub(crate) const REDACTED: &str = "[redacted]";
 
 /// The whole value.
 pub(crate) fn json(node: &Node) -> Value {
-    convert(node, &mut Vec::new(), &|_, scalar| value(scalar))
-}
-
-/// The value without what came from the environment or a file, and without what is secret by its place.
-pub(crate) fn redacted(node: &Node) -> Value {
-    convert(node, &mut Vec::new(), &|path, scalar| match scalar.expanded || is_secret(path) {
-        true => REDACTED.into(),
-        false => value(scalar),
-    })
-}
-
-fn convert<'a>(node: &'a Node, path: &mut Vec<&'a str>, scalar: &dyn Fn(&[&str], &Scalar) -> Value) -> Value {
     match &node.kind {
         Kind::Null | Kind::Refused => Value::Null,
-        Kind::Scalar(text) => scalar(path, text),
-        Kind::Sequence(items) => {
-            path.push("*");
-            let items = items.iter().map(|item| convert(item, path, scalar)).collect();
-            path.pop();
-            Value::Array(items)
-        }
+        Kind::Scalar(scalar) => meant(scalar).into(),
+        Kind::Sequence(items) => items.iter().map(json).collect(),
         Kind::Mapping(entries) => {
-            let mut fields = Map::new();
-            for entry in entries {
-                path.push(&entry.key);
-                fields.insert(entry.key.clone(), convert(&entry.value, path, scalar));
-                path.pop();
+            entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect()
+        }
+    }
+}
+
+/// The value as JSON text, without what came from the environment or a file, and without what is secret by its place.
+pub(crate) fn redacted(root: &Node) -> String {
+    let path = RefCell::new(Vec::new());
+    // A tree of texts with texts for keys always has a JSON form.
+    serde_json::to_string(&Shown { node: root, path: &path }).unwrap_or_default()
+}
+
+/// A value and the keys that lead to it; `*` for an item of a list.
+struct Shown<'a> {
+    node: &'a Node,
+    path: &'a RefCell<Vec<&'a str>>,
+}
+
+impl<'a> Shown<'a> {
+    /// Calls `write` with what stands below `step`.
+    fn below<T>(&self, step: &'a str, node: &'a Node, write: impl FnOnce(&Shown<'a>) -> T) -> T {
+        self.path.borrow_mut().push(step);
+        let written = write(&Shown { node, path: self.path });
+        self.path.borrow_mut().pop();
+        written
+    }
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.node.kind {
+            Kind::Null | Kind::Refused => serializer.serialize_unit(),
+            Kind::Scalar(scalar) if scalar.expanded || is_secret(&self.path.borrow()) => {
+                serializer.serialize_str(REDACTED)
             }
-            Value::Object(fields)
+            Kind::Scalar(scalar) => meant(scalar).serialize(serializer),
+            Kind::Sequence(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                items
+                    .iter()
+                    .try_for_each(|item| self.below("*", item, |shown| list.serialize_element(shown)))?;
+                list.end()
+            }
+            Kind::Mapping(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for Entry { key, value, .. } in entries {
+                    self.below(key, value, |shown| map.serialize_entry(key, shown))?;
+                }
+                map.end()
+            }
         }
     }
 }
@@ -50,22 +79,51 @@ fn is_secret(path: &[&str]) -> bool {
             | ["fleet", "redis"]
             | ["services", _, "rollout", "notify", "*", "url"]
             | ["routes", _, "basic_auth", "users", ..]
-    )
+    ) || match path {
+        ["routes", _, "headers", "request", "set" | "add", name]
+        | ["routes", _, "match", "headers", name, ..] => is_secret_header(name),
+        _ => false,
+    }
+}
+
+/// Header fields that usually hold credentials.
+fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "cookie", "key", "token", "secret", "password"].iter().any(|part| name.contains(part))
+}
+
+/// What a scalar means in JSON.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Meant<'a> {
+    Text(&'a str),
+    Boolean(bool),
+    Number(Number),
+}
+
+impl From<Meant<'_>> for Value {
+    fn from(meant: Meant<'_>) -> Self {
+        match meant {
+            Meant::Text(text) => text.into(),
+            Meant::Boolean(boolean) => boolean.into(),
+            Meant::Number(number) => Self::Number(number),
+        }
+    }
 }
 
 /// Numbers and booleans by the core schema of YAML 1.2, where they are written without quotes.
-fn value(scalar: &Scalar) -> Value {
+fn meant(scalar: &Scalar) -> Meant<'_> {
     let text = scalar.text.as_str();
     if !scalar.plain || scalar.expanded {
-        return text.into();
+        return Meant::Text(text);
     }
     match text {
-        "true" => true.into(),
-        "false" => false.into(),
-        // A leading zero or sign would be lost, and with it what a name or a code was.
-        _ if text.starts_with('0') && text.len() > 1 && !text.starts_with("0.") => text.into(),
-        _ if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => text.into(),
-        _ => number(text).map_or_else(|| text.into(), Value::Number),
+        "true" => Meant::Boolean(true),
+        "false" => Meant::Boolean(false),
+        // A leading zero would be lost, and with it what a name or a code was.
+        _ if text.starts_with('0') && text.len() > 1 && !text.starts_with("0.") => Meant::Text(text),
+        _ if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => Meant::Text(text),
+        _ => number(text).map_or(Meant::Text(text), Meant::Number),
     }
 }
 
@@ -100,12 +158,19 @@ mod tests {
 admin: { listen: 'unix:/x', token: hunter2 }
 fleet: { redis: 'redis://:hunter2@x' }
 services: { a: { rollout: { notify: [ { url: hunter2, format: slack } ] } } }
-routes: { r: { basic_auth: { realm: shop, users: { ann: hunter2 } } } }
+routes:
+  r:
+    match: { headers: { x-api-key: { exact: hunter2 }, x-tenant: acme } }
+    basic_auth: { realm: shop, users: { ann: hunter2 } }
+    headers: { request: { set: { Authorization: Basic hunter2, x-edge: gateway } } }
 ";
         let root = document::parse(text, &mut Vec::new()).expect("a tree");
         let shown = redacted(&root);
-        assert!(!shown.to_string().contains("hunter2"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
         assert_eq!(shown["services"]["a"]["rollout"]["notify"][0]["format"], "slack");
         assert_eq!(shown["routes"]["r"]["basic_auth"]["users"]["ann"], REDACTED);
+        assert_eq!(shown["routes"]["r"]["match"]["headers"]["x-tenant"], "acme");
+        assert_eq!(shown["routes"]["r"]["headers"]["request"]["set"]["x-edge"], "gateway");
     }
 }

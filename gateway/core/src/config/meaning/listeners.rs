@@ -20,10 +20,13 @@ use crate::unit::ByteSize;
 impl Meaning<'_> {
     pub(super) fn listeners(
         &mut self,
-        raw: &At<Map<raw::Listener>>,
+        raw: Option<&At<Map<raw::Listener>>>,
         admin: &Admin,
         trusted: &[IpNet],
     ) -> IndexMap<ListenerName, Listener> {
+        let Some(raw) = raw else {
+            return IndexMap::new();
+        };
         if raw.value.entries.is_empty() {
             let help = "for example `http: { address: \"[::]:80\" }`";
             self.error(Code::MissingKey, "there is no listener", raw.span, help);
@@ -31,8 +34,8 @@ impl Meaning<'_> {
         self.check_addresses(&raw.value, admin);
         self.check_redirects(&raw.value);
         let mut listeners = IndexMap::new();
-        for (name, _) in &raw.value.entries {
-            self.name(ListenerName::new, name);
+        for entry in &raw.value.entries {
+            self.name(ListenerName::new, &entry.name);
         }
         for (name, listener) in raw.value.iter() {
             if let Some(on) = listener.proxy_protocol.as_ref().filter(|on| on.value && trusted.is_empty()) {
@@ -61,12 +64,12 @@ impl Meaning<'_> {
     }
 
     fn tls(&mut self, raw: &raw::Tls) -> Tls {
-        if raw.certificates.value.is_empty() {
+        if raw.certificates.is_empty() {
             let help = "for example `certificates: [ { cert: certs/shop.pem, key: certs/shop.key } ]`";
             self.error(Code::MissingKey, "TLS without a certificate", raw.certificates.span, help);
         }
         Tls {
-            certificates: raw.certificates.value.iter().map(|raw| self.certificate(raw)).collect(),
+            certificates: raw.certificates.items.iter().map(|raw| self.certificate(raw)).collect(),
             min_version: raw.min_version.unwrap_or(TlsVersion::Tls12),
             client_auth: raw.client_auth.as_ref().and_then(|auth| self.client_auth(auth)),
         }
@@ -144,8 +147,11 @@ impl Meaning<'_> {
     }
 
     fn check_redirects(&mut self, listeners: &Map<raw::Listener>) {
-        let has_https =
-            listeners.entries.iter().any(|(_, raw)| raw.as_ref().is_none_or(|raw| raw.tls.is_some()));
+        let may_be_https = |raw: &raw::Listener| raw.tls.is_some();
+        let has_https = listeners
+            .entries
+            .iter()
+            .any(|entry| !entry.sound || entry.value.as_ref().is_some_and(may_be_https));
         for (name, listener) in listeners.iter() {
             let Some(redirect) = listener.redirect_https.as_ref().filter(|redirect| redirect.value) else {
                 continue;

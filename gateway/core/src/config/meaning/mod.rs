@@ -5,6 +5,7 @@
 //! problem was an error.
 
 mod listeners;
+mod origins;
 mod policies;
 mod reach;
 mod rollouts;
@@ -32,10 +33,10 @@ const VERSION: u32 = 1;
 /// What the file means, as far as it could be understood.
 pub(crate) fn gateway(file: &raw::File, dir: &Path, problems: &mut Vec<Problem>) -> Gateway {
     let mut meaning = Meaning { dir, problems };
-    meaning.version(&file.version);
+    meaning.version(file.version.as_ref());
     let trusted_proxies = meaning.trusted_proxies(file);
     let admin = meaning.admin(file.admin.as_ref());
-    let listeners = meaning.listeners(&file.listeners, &admin, &trusted_proxies);
+    let listeners = meaning.listeners(file.listeners.as_ref(), &admin, &trusted_proxies);
     let services = meaning.services(file.services.as_ref());
     let fleet = file.fleet.as_ref().map(|fleet| meaning.fleet(fleet));
     let rate_limits = meaning.rate_limits(file.rate_limits.as_ref(), fleet.is_some());
@@ -119,8 +120,8 @@ impl Meaning<'_> {
         *value
     }
 
-    fn version(&mut self, version: &At<u32>) {
-        if version.value != VERSION {
+    fn version(&mut self, version: Option<&At<u32>>) {
+        if let Some(version) = version.filter(|version| version.value != VERSION) {
             let message = format!("version {} of the configuration is not known", version.value);
             self.error(Code::InvalidValue, message, version.span, "write `version: 1`");
         }
@@ -130,14 +131,15 @@ impl Meaning<'_> {
         let default = || Socket::Tcp(([127, 0, 0, 1], 9901).into());
         let listen = raw.and_then(|raw| raw.listen.as_ref());
         let token = raw.and_then(|raw| raw.token.as_ref()).filter(|token| !token.value.is_empty());
-        if let Some(At { value: Socket::Tcp(address), span }) = listen {
-            if !address.ip().is_loopback() && token.is_none() {
-                let message = format!(
-                    "the admin listener `{address}` can be reached from outside and asks for no token"
-                );
-                let help = "set `admin.token`, for example to ${env:GATEWAY_ADMIN_TOKEN}, or listen on 127.0.0.1:9901";
-                self.error(Code::TokenRequired, message, *span, help);
-            }
+        if let Some(At { value: Socket::Tcp(address), span }) = listen
+            && !address.ip().is_loopback()
+            && token.is_none()
+        {
+            let message =
+                format!("the admin listener `{address}` can be reached from outside and asks for no token");
+            let help =
+                "set `admin.token`, for example to ${env:GATEWAY_ADMIN_TOKEN}, or listen on 127.0.0.1:9901";
+            self.error(Code::TokenRequired, message, *span, help);
         }
         let listen = listen.map_or_else(default, |listen| match &listen.value {
             Socket::Unix(path) => Socket::Unix(self.path(path)),

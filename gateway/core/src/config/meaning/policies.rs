@@ -24,9 +24,9 @@ impl Meaning<'_> {
         has_fleet: bool,
     ) -> IndexMap<LimitName, RateLimit> {
         let mut limits = IndexMap::new();
-        for (name, limit) in raw.iter().flat_map(|raw| &raw.entries) {
-            let name = self.name(LimitName::new, name);
-            let limit = limit.as_ref().map(|limit| self.rate_limit(limit, has_fleet));
+        for entry in raw.iter().flat_map(|raw| &raw.entries) {
+            let name = self.name(LimitName::new, &entry.name);
+            let limit = entry.value.as_ref().map(|limit| self.rate_limit(limit, has_fleet));
             limits.extend(name.zip(limit));
         }
         limits
@@ -181,7 +181,7 @@ impl Meaning<'_> {
 }
 
 /// `/api/` and `/api` are one prefix; `/` is none.
-fn trimmed(path: &str) -> String {
+pub(super) fn trimmed(path: &str) -> String {
     match path.trim_end_matches('/') {
         "" => "/".into(),
         path => path.into(),

@@ -1,7 +1,7 @@
 //! Routes that no request can reach: two that ask for the same, and regular expressions behind a longer rule.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use indexmap::IndexMap;
 use miette::SourceSpan;
@@ -10,85 +10,88 @@ use super::Meaning;
 use crate::config::model::Route;
 use crate::config::problem::{Code, Problem};
 use crate::name::RouteName;
-use crate::route::rule::{HostPattern, Match, PathRule, ValueRule};
+use crate::route::rule::{HostPattern, Match, PathRule};
 
 /// How many earlier routes are compared with one regular expression.
 const COMPARED: usize = 64;
 
 impl Meaning<'_> {
-    /// `spans` are the places of the routes' names, in the same order.
-    pub(super) fn check_reach(&mut self, routes: &IndexMap<RouteName, Route>, spans: &[SourceSpan]) {
-        let mut seen: HashMap<String, usize> = HashMap::with_capacity(routes.len());
-        for (index, (name, route)) in routes.iter().enumerate() {
-            let first = *seen.entry(fingerprint(&route.matches)).or_insert(index);
-            if let Some((other, _)) = routes.get_index(first).filter(|_| first != index) {
-                let message = format!("the routes `{other}` and `{name}` ask for exactly the same requests");
+    /// `places` are those of the routes' names, in the same order; `None` for a route that was not understood.
+    pub(super) fn check_reach(&mut self, routes: &IndexMap<RouteName, Route>, places: &[Option<SourceSpan>]) {
+        let known = routes
+            .iter()
+            .zip(places)
+            .filter_map(|((name, route), place)| Some(Place { name, route, span: (*place)? }));
+        let known: Vec<_> = known.collect();
+        let mut seen: HashMap<u64, &Place<'_>> = HashMap::with_capacity(known.len());
+        for place in &known {
+            let first = *seen.entry(fingerprint(&place.route.matches)).or_insert(place);
+            if first.name != place.name && same(&first.route.matches, &place.route.matches) {
+                let message = format!(
+                    "the routes `{}` and `{}` ask for exactly the same requests",
+                    first.name, place.name
+                );
                 let problem =
-                    Problem::error(Code::DuplicateRoute, message).at(spans[index], "same as the other");
+                    Problem::error(Code::DuplicateRoute, message).at(place.span, "same as the other");
                 self.problems.push(
-                    problem.at(spans[first], "the other").help("no request could ever reach one of them"),
+                    problem.at(first.span, "the other").help("no request could ever reach one of them"),
                 );
             }
         }
-        self.warn_of_unreachable(routes, spans);
+        self.warn_of_unreachable(&known);
     }
 
     /// A path or prefix outranks an expression, so an expression that only finds paths below one is never asked.
-    fn warn_of_unreachable(&mut self, routes: &IndexMap<RouteName, Route>, spans: &[SourceSpan]) {
-        if !routes.values().any(|route| only_expressions(&route.matches)) {
+    fn warn_of_unreachable(&mut self, routes: &[Place<'_>]) {
+        let expressions: Vec<_> =
+            routes.iter().filter(|place| only_expressions(&place.route.matches)).collect();
+        if expressions.is_empty() {
             return;
         }
         let prefixes = Prefixes::of(routes);
-        for ((name, route), span) in
-            routes.iter().zip(spans).filter(|((_, route), _)| only_expressions(&route.matches))
-        {
-            let Some(&(first, other)) = prefixes.covering(&route.matches).as_ref() else {
+        for place in expressions {
+            let Some(first) = prefixes.covering(&place.route.matches) else {
                 continue;
             };
-            let message = format!("no request reaches route `{name}`: `{other}` takes them all");
-            let problem = Problem::warning(Code::UnreachableRoute, message).at(*span, "never reached");
+            let message =
+                format!("no request reaches route `{}`: `{}` takes them all", place.name, first.name);
+            let problem = Problem::warning(Code::UnreachableRoute, message).at(place.span, "never reached");
             let help =
                 "a prefix outranks a regular expression: use `path` or `prefix`, or narrow the other route";
-            self.problems.push(problem.at(spans[first], "takes them").help(help));
+            self.problems.push(problem.at(first.span, "takes them").help(help));
         }
     }
+}
+
+/// A route and where its name stands.
+struct Place<'a> {
+    name: &'a RouteName,
+    route: &'a Route,
+    span: SourceSpan,
 }
 
 /// Routes by host and prefix.
-struct Prefixes<'a> {
-    routes: &'a IndexMap<RouteName, Route>,
-    by_place: HashMap<(Option<&'a HostPattern>, &'a str), Vec<usize>>,
-}
+struct Prefixes<'a>(HashMap<(Option<&'a HostPattern>, &'a str), Vec<&'a Place<'a>>>);
 
 impl<'a> Prefixes<'a> {
-    fn of(routes: &'a IndexMap<RouteName, Route>) -> Self {
-        let mut by_place: HashMap<_, Vec<usize>> = HashMap::new();
-        for (index, route) in routes.values().enumerate() {
-            for path in &route.matches.paths {
-                let PathRule::Prefix(prefix) = path else {
-                    continue;
-                };
-                for host in hosts(&route.matches) {
-                    by_place.entry((host, prefix.as_str())).or_default().push(index);
+    fn of(routes: &'a [Place<'a>]) -> Self {
+        let mut by_place: HashMap<_, Vec<&Place<'_>>> = HashMap::new();
+        for place in routes {
+            for prefix in place.route.matches.paths.iter().filter_map(prefix) {
+                for host in hosts(&place.route.matches) {
+                    by_place.entry((host, prefix)).or_default().push(place);
                 }
             }
         }
-        Self { routes, by_place }
+        Self(by_place)
     }
 
     /// A route that takes every request these rules would take, and outranks them.
-    fn covering(&self, matches: &Match) -> Option<(usize, &'a RouteName)> {
+    fn covering(&self, matches: &Match) -> Option<&'a Place<'a>> {
         let host = hosts(matches).next()?;
         let places = sure_prefixes(matches.paths.first()?);
-        let candidates =
-            places.iter().filter_map(|prefix| self.by_place.get(&(host, prefix.as_str()))).flatten();
-        for &index in candidates.take(COMPARED) {
-            let (name, route) = self.routes.get_index(index)?;
-            if covers(&route.matches, matches) {
-                return Some((index, name));
-            }
-        }
-        None
+        let candidates = places.iter().filter_map(|prefix| self.0.get(&(host, prefix.as_str()))).flatten();
+        candidates.take(COMPARED).find(|place| covers(&place.route.matches, matches)).copied()
     }
 }
 
@@ -151,25 +154,45 @@ fn literal_beginning(expression: &str) -> String {
     literal
 }
 
-/// The same text for two matches that ask for the same, in whatever order they say it.
-fn fingerprint(matches: &Match) -> String {
-    let mut text = String::new();
-    let mut add = |mut parts: Vec<String>| {
-        parts.sort_unstable();
-        parts.dedup();
-        // Writing to a string cannot fail. `Debug` quotes, so that no value can look like two.
-        let _ = write!(text, "{parts:?}");
-    };
-    add(matches.hosts.iter().map(|host| format!("{host:?}")).collect());
-    add(matches.paths.iter().map(|path| format!("{path:?}")).collect());
-    add(matches.methods.iter().map(ToString::to_string).collect());
-    add(matches.headers.iter().map(|(name, rule)| format!("{name}={}", rule_text(rule))).collect());
-    add(matches.query.iter().map(|(name, rule)| format!("{name:?}={}", rule_text(rule))).collect());
-    text
+/// The same number for two matches that ask for the same, in whatever order they say it.
+fn fingerprint(matches: &Match) -> u64 {
+    let paths = matches.paths.iter().map(|path| match path {
+        PathRule::Exact(text) => hash(("exact", text)),
+        PathRule::Prefix(text) => hash(("prefix", text)),
+        PathRule::Regex(regex) => hash(("regex", regex.as_str())),
+    });
+    let parts = [
+        sum(matches.hosts.iter().map(hash)),
+        sum(paths),
+        sum(matches.methods.iter().map(hash)),
+        sum(matches.headers.iter().map(|(name, _)| hash(name))),
+        sum(matches.query.iter().map(|(name, _)| hash(name))),
+    ];
+    hash(parts)
 }
 
-fn rule_text(rule: &ValueRule) -> String {
-    format!("{rule:?}")
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Adds up, so that the order does not count.
+fn sum(parts: impl Iterator<Item = u64>) -> u64 {
+    parts.fold(0, u64::wrapping_add)
+}
+
+/// Whether two matches ask for the same, in whatever order they say it.
+fn same(a: &Match, b: &Match) -> bool {
+    permuted(&a.hosts, &b.hosts)
+        && permuted(&a.paths, &b.paths)
+        && permuted(&a.methods, &b.methods)
+        && permuted(&a.headers, &b.headers)
+        && permuted(&a.query, &b.query)
+}
+
+fn permuted<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    a.len() == b.len() && a.iter().all(|item| b.contains(item)) && b.iter().all(|item| a.contains(item))
 }
 
 #[cfg(test)]

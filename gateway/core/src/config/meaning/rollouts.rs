@@ -7,6 +7,7 @@ use http::Method;
 use super::Meaning;
 use super::nets;
 use super::services::{failures, percent};
+use crate::config::decode::List;
 use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
     At, Failover, FailureSet, Gate, Guard, LatencyGuard, Notify, NotifyEvent, NotifyFormat, Override, Plan,
@@ -40,14 +41,14 @@ impl Meaning<'_> {
         }
     }
 
-    fn steps(&mut self, raw: &At<Vec<At<raw::Step>>>) -> Option<Vec<Step>> {
-        if raw.value.is_empty() {
+    fn steps(&mut self, raw: &List<At<raw::Step>>) -> Option<Vec<Step>> {
+        if raw.is_empty() {
             let help = "for example `- { weight: 10%, hold: 10m }`";
             self.error(Code::MissingKey, "there is no step", raw.span, help);
             return None;
         }
         let mut least = Weight::ZERO;
-        for At { value: step, span } in &raw.value {
+        for At { value: step, span } in &raw.items {
             if step.weight == Weight::ZERO {
                 self.error(Code::InvalidValue, "a step without traffic shows nothing", *span, "more than 0%");
             } else if step.weight < least {
@@ -61,7 +62,7 @@ impl Meaning<'_> {
             }
             least = least.max(step.weight);
         }
-        Some(raw.value.iter().map(|step| step_of(&step.value)).collect())
+        Some(raw.items.iter().map(|step| step_of(&step.value)).collect())
     }
 
     pub(super) fn rollout(&mut self, raw: Option<&raw::Rollout>) -> Rollout {

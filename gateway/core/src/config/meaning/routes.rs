@@ -5,7 +5,8 @@ use http::header::CONTENT_TYPE;
 use indexmap::IndexMap;
 
 use super::Meaning;
-use crate::config::decode::{Map, OneOrMany};
+use super::policies::trimmed;
+use crate::config::decode::{AtLeastOne, Map, Named, OneOrMany};
 use crate::config::leaf::{Expression, FieldName, FieldValue, Host, MethodName, Status, UrlPath};
 use crate::config::model::{Action, At, Body, Route};
 use crate::config::problem::{Code, Problem, list, nearest};
@@ -22,58 +23,59 @@ const BODY_LIMIT: ByteSize = ByteSize(10 << 20);
 impl Meaning<'_> {
     pub(super) fn routes(&mut self, file: &File) -> IndexMap<RouteName, Route> {
         let mut routes = IndexMap::new();
-        let mut spans = Vec::new();
+        let mut places = Vec::new();
         let declared = Declared::of(file);
-        for (name, raw) in file.routes.iter().flat_map(|routes| &routes.entries) {
-            let route = raw.as_ref().and_then(|raw| self.route(name, raw, &declared));
-            if let (Some(key), Some(route)) = (self.name(RouteName::new, name), route) {
+        for entry in file.routes.iter().flat_map(|routes| &routes.entries) {
+            let route = entry.value.as_ref().and_then(|raw| self.route(entry, raw, &declared));
+            if let (Some(key), Some(route)) = (self.name(RouteName::new, &entry.name), route) {
                 routes.insert(key, route);
-                spans.push(name.span);
+                places.push(entry.sound.then_some(entry.name.span));
             }
         }
-        self.check_reach(&routes, &spans);
+        self.check_reach(&routes, &places);
         routes
     }
 
-    fn route(&mut self, name: &At<String>, raw: &raw::Route, declared: &Declared<'_>) -> Option<Route> {
+    fn route(
+        &mut self,
+        entry: &Named<raw::Route>,
+        raw: &raw::Route,
+        declared: &Declared<'_>,
+    ) -> Option<Route> {
         let matches = raw.match_.as_ref().map_or_else(Match::default, |raw| self.matches(raw));
-        let action = self.action(name, raw, declared);
-        let headers = raw.headers.as_ref();
+        let action = self.action(entry, raw, declared);
+        let headers = raw.headers.as_deref();
         Some(Route {
             limits: self.limits(raw.limits.as_ref(), declared),
             body_limit: raw.body_limit.unwrap_or(BODY_LIMIT),
             timeout: raw.timeout.as_ref().map(|timeout| self.period(Some(timeout), timeout.value.0)),
-            allow: super::nets(raw.allow.as_ref()),
+            allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
             deny: super::nets(raw.deny.as_ref()),
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),
             request_headers: self.header_edits(headers.and_then(|headers| headers.request.as_ref())),
             response_headers: self.header_edits(headers.and_then(|headers| headers.response.as_ref())),
-            rewrite: self.rewrite(raw.rewrite.as_ref(), &matches),
+            rewrite: self.rewrite(raw.rewrite.as_deref(), &matches),
             basic_auth: raw.basic_auth.as_ref().map(|auth| self.basic_auth(auth)),
             compress: raw.compress.unwrap_or(false),
-            maintenance: raw.maintenance.as_ref().map(maintenance),
+            maintenance: raw.maintenance.as_deref().map(maintenance),
             matches,
             action: action?,
         })
     }
 
     fn matches(&mut self, raw: &raw::Match) -> Match {
-        let prefix = |UrlPath(path): &UrlPath| match path.trim_end_matches('/') {
-            "" => PathRule::Prefix("/".into()),
-            path => PathRule::Prefix(path.into()),
-        };
+        let prefix = |UrlPath(path): &UrlPath| PathRule::Prefix(trimmed(path));
         let mut paths: Vec<_> =
-            slice(raw.path.as_ref()).iter().map(|UrlPath(path)| PathRule::Exact(path.clone())).collect();
-        paths.extend(slice(raw.prefix.as_ref()).iter().map(prefix));
-        paths
-            .extend(slice(raw.regex.as_ref()).iter().map(|Expression(regex)| PathRule::Regex(regex.clone())));
+            some(raw.path.as_ref()).iter().map(|UrlPath(path)| PathRule::Exact(path.clone())).collect();
+        paths.extend(some(raw.prefix.as_ref()).iter().map(prefix));
+        paths.extend(some(raw.regex.as_ref()).iter().map(|Expression(regex)| PathRule::Regex(regex.clone())));
         let fields = self.fields::<_, ValueRule>(raw.headers.as_ref(), value_rule);
         let query =
             raw.query.iter().flat_map(Map::iter).map(|(name, value)| (name.value.clone(), value_rule(value)));
         Match {
-            hosts: slice(raw.host.as_ref()).iter().map(|Host(host)| host.clone()).collect(),
+            hosts: some(raw.host.as_ref()).iter().map(|Host(host)| host.clone()).collect(),
             paths,
-            methods: slice(raw.methods.as_ref()).iter().map(|MethodName(method)| method.clone()).collect(),
+            methods: some(raw.methods.as_ref()).iter().map(|MethodName(method)| method.clone()).collect(),
             headers: fields,
             query: query.collect(),
         }
@@ -94,19 +96,27 @@ impl Meaning<'_> {
         fields
     }
 
-    fn action(&mut self, name: &At<String>, raw: &raw::Route, declared: &Declared<'_>) -> Option<Action> {
+    fn action(
+        &mut self,
+        entry: &Named<raw::Route>,
+        raw: &raw::Route,
+        declared: &Declared<'_>,
+    ) -> Option<Action> {
+        let name = &entry.name;
         match (&raw.service, &raw.redirect, &raw.respond) {
             (Some(service), None, None) => self.forward(name, service, declared),
             (None, Some(redirect), None) => Some(self.redirect(&redirect.value)),
             (None, None, Some(respond)) => Some(self.respond(&respond.value)),
             (None, None, None) => {
-                let message = format!("route `{}` does nothing with its requests", name.value);
-                self.error(
-                    Code::MissingKey,
-                    message,
-                    name.span,
-                    "add one of `service`, `redirect`, `respond`",
-                );
+                if entry.sound {
+                    let message = format!("route `{}` does nothing with its requests", name.value);
+                    self.error(
+                        Code::MissingKey,
+                        message,
+                        name.span,
+                        "add one of `service`, `redirect`, `respond`",
+                    );
+                }
                 None
             }
             (service, redirect, respond) => {
@@ -195,9 +205,10 @@ impl Meaning<'_> {
     /// Warns of services and rate limits that no route refers to.
     pub(super) fn warn_of_unused(&mut self, file: &File) {
         let routes: Vec<_> = file.routes.iter().flat_map(Map::iter).map(|(_, route)| route).collect();
-        if file.routes.as_ref().is_some_and(|routes| routes.entries.iter().any(|(_, route)| route.is_none()))
-        {
-            return; // A route that could not be read may use any of them.
+        let unsure = file.routes.iter().flat_map(|routes| &routes.entries).any(|entry| !entry.sound);
+        let misspelt = |problem: &Problem| matches!(problem.code, Code::UnknownService | Code::UnknownLimit);
+        if unsure || self.problems.iter().any(misspelt) {
+            return; // A route that could not be understood may use any of them.
         }
         let services: std::collections::HashSet<_> =
             routes.iter().filter_map(|route| Some(route.service.as_ref()?.value.as_str())).collect();
@@ -206,13 +217,13 @@ impl Meaning<'_> {
             .flat_map(|route| slice(route.limits.as_ref()))
             .map(|limit| limit.value.as_str())
             .collect();
-        for (name, _) in file.services.iter().flat_map(|map| &map.entries) {
+        for name in file.services.iter().flat_map(Map::entry_names) {
             if !services.contains(name.value.as_str()) {
                 let message = format!("no route sends traffic to service `{}`", name.value);
                 self.warning(Code::Unused, message, name.span, "add a route, or leave the service out");
             }
         }
-        for (name, _) in file.rate_limits.iter().flat_map(|map| &map.entries) {
+        for name in file.rate_limits.iter().flat_map(Map::entry_names) {
             if !limits.contains(name.value.as_str()) {
                 let message = format!("no route has the rate limit `{}`", name.value);
                 self.warning(
@@ -252,6 +263,10 @@ pub(super) fn slice<T>(list: Option<&OneOrMany<T>>) -> &[T] {
     list.map_or(&[], OneOrMany::as_slice)
 }
 
+fn some<T>(list: Option<&AtLeastOne<T>>) -> &[T] {
+    slice(list.map(|list| &list.0))
+}
+
 fn value_rule(raw: &ValueMatch) -> ValueRule {
     match raw {
         ValueMatch::Present => ValueRule::Present,
@@ -278,6 +293,6 @@ fn maintenance(raw: &raw::Maintenance) -> crate::config::model::Maintenance {
         status: raw.status.map_or(StatusCode::SERVICE_UNAVAILABLE, |Status(status)| status),
         body: body(raw.body.as_ref()),
         retry_after: raw.retry_after.as_ref().map(|period| period.0),
-        allow: super::nets(raw.allow.as_ref()),
+        allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
     }
 }

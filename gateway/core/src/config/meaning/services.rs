@@ -1,18 +1,14 @@
 //! `services`: releases, how traffic is divided, and how origins are spoken to.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use indexmap::IndexMap;
 
 use super::Meaning;
-use crate::config::decode::Map;
-use crate::config::host::host_name;
-use crate::config::leaf::{Failure, Period};
-use crate::config::model::{
-    Address, At, Balance, Eject, FailureSet, Health, Plan, Protocol, Release, Retry, Service, Timeouts,
-    Traffic, UpstreamTls,
-};
+use super::origins::retry;
+use crate::config::decode::{List, Map, Named};
+use crate::config::leaf::Failure;
+use crate::config::model::{Address, At, Balance, FailureSet, Plan, Release, Service, Traffic};
 use crate::config::problem::{Code, Problem, list, nearest};
 use crate::config::raw::service as raw;
 use crate::name::{ReleaseName, ServiceName};
@@ -24,16 +20,16 @@ type Releases = IndexMap<ReleaseName, Release>;
 impl Meaning<'_> {
     pub(super) fn services(&mut self, raw: Option<&Map<raw::Service>>) -> IndexMap<ServiceName, Service> {
         let mut services = IndexMap::new();
-        for (name, raw) in raw.iter().flat_map(|raw| &raw.entries) {
-            let service = raw.as_ref().and_then(|raw| self.service(name, raw));
-            if let (Some(name), Some(service)) = (self.name(ServiceName::new, name), service) {
+        for entry in raw.iter().flat_map(|raw| &raw.entries) {
+            let service = entry.value.as_ref().and_then(|raw| self.service(entry, raw));
+            if let (Some(name), Some(service)) = (self.name(ServiceName::new, &entry.name), service) {
                 services.insert(name, service);
             }
         }
         services
     }
 
-    fn service(&mut self, name: &At<String>, raw: &raw::Service) -> Option<Service> {
+    fn service(&mut self, entry: &Named<raw::Service>, raw: &raw::Service) -> Option<Service> {
         let rollout = self.rollout(raw.rollout.as_ref().map(|rollout| &rollout.value));
         let plan = raw.rollout.as_ref().and_then(|rollout| self.plan(&rollout.value));
         let balance = raw.balance.unwrap_or(Balance::LeastRequests);
@@ -43,9 +39,9 @@ impl Meaning<'_> {
         let timeouts = self.timeouts(raw.timeouts.as_ref());
         let tls = raw.tls.as_ref().map(|tls| self.upstream_tls(&tls.value));
         let protocol = self.protocol(raw);
-        let releases = self.releases(name, raw)?;
-        let stable = self.stable(name, raw, &releases);
-        let traffic = self.traffic(raw, plan, stable.as_ref(), &releases);
+        let releases = self.releases(entry, raw)?;
+        let stable = self.stable(entry, raw, &releases);
+        let traffic = self.traffic(entry, raw, plan, stable.as_ref(), &releases);
         let (stable, traffic) = (stable?, traffic?);
         Some(Service {
             releases,
@@ -62,7 +58,8 @@ impl Meaning<'_> {
         })
     }
 
-    fn releases(&mut self, name: &At<String>, raw: &raw::Service) -> Option<Releases> {
+    fn releases(&mut self, entry: &Named<raw::Service>, raw: &raw::Service) -> Option<Releases> {
+        let name = &entry.name;
         match (&raw.endpoints, &raw.releases) {
             (Some(endpoints), None) => {
                 let roles = [&raw.stable, &raw.canary].into_iter().flatten().map(|role| role.span);
@@ -70,6 +67,7 @@ impl Meaning<'_> {
                     let message = format!("the release of service `{}` has no name to refer to", name.value);
                     let help = "write `releases: { NAME: { endpoints: [ … ] } }` instead of `endpoints`";
                     self.error(Code::Conflict, message, span, help);
+                    return None;
                 }
                 Some(IndexMap::from([(ReleaseName::unnamed(), self.release(endpoints))]))
             }
@@ -85,9 +83,11 @@ impl Meaning<'_> {
                 None
             }
             (None, None) => {
-                let message = format!("service `{}` has no endpoints", name.value);
-                let help = "write `endpoints: [\"web:3000\"]`, or `releases` with names";
-                self.error(Code::MissingKey, message, name.span, help);
+                if entry.sound {
+                    let message = format!("service `{}` has no endpoints", name.value);
+                    let help = "write `endpoints: [\"web:3000\"]`, or `releases` with names";
+                    self.error(Code::MissingKey, message, name.span, help);
+                }
                 None
             }
         }
@@ -98,19 +98,19 @@ impl Meaning<'_> {
             self.error(Code::MissingKey, "there is no release", raw.span, "a service has at least one");
         }
         let mut releases = IndexMap::new();
-        for (name, raw) in &raw.value.entries {
+        for entry in &raw.value.entries {
             // A release whose endpoints could not be read keeps its name, so that nothing else is reported because of it.
-            let release =
-                raw.as_ref().map_or(Release { endpoints: Vec::new() }, |raw| self.release(&raw.endpoints));
-            if let Some(name) = self.name(ReleaseName::new, name) {
+            let release = entry.value.as_ref().map(|raw| self.release(&raw.endpoints));
+            let release = release.unwrap_or(Release { endpoints: Vec::new() });
+            if let Some(name) = self.name(ReleaseName::new, &entry.name) {
                 releases.insert(name, release);
             }
         }
         releases
     }
 
-    fn release(&mut self, endpoints: &At<Vec<At<Address>>>) -> Release {
-        if endpoints.value.is_empty() {
+    fn release(&mut self, endpoints: &List<At<Address>>) -> Release {
+        if endpoints.is_empty() {
             self.error(
                 Code::MissingKey,
                 "there is no endpoint",
@@ -119,21 +119,28 @@ impl Meaning<'_> {
             );
         }
         let mut seen = HashSet::new();
-        for endpoint in &endpoints.value {
+        for endpoint in &endpoints.items {
             if !seen.insert(&endpoint.value) {
                 let message = format!("the endpoint `{}` is listed twice", endpoint.value);
                 self.error(Code::Conflict, message, endpoint.span, "each counts once: leave this one out");
             }
         }
-        Release { endpoints: endpoints.value.clone() }
+        Release { endpoints: endpoints.items.clone() }
     }
 
-    fn stable(&mut self, name: &At<String>, raw: &raw::Service, releases: &Releases) -> Option<ReleaseName> {
+    fn stable(
+        &mut self,
+        entry: &Named<raw::Service>,
+        raw: &raw::Service,
+        releases: &Releases,
+    ) -> Option<ReleaseName> {
+        let name = &entry.name;
         if let Some(stable) = &raw.stable {
             return self.release_name(stable, releases);
         }
         match releases.len() {
             1 => releases.keys().next().cloned(),
+            _ if !entry.sound => None,
             count => {
                 let message =
                     format!("service `{}` has {count} releases and does not say which is stable", name.value);
@@ -166,6 +173,7 @@ impl Meaning<'_> {
 
     fn traffic(
         &mut self,
+        entry: &Named<raw::Service>,
         raw: &raw::Service,
         plan: Option<Plan>,
         stable: Option<&ReleaseName>,
@@ -183,7 +191,10 @@ impl Meaning<'_> {
             (None, Some(name)) => {
                 let canary = self.release_name(name, releases);
                 let canary = self.canary(name, canary?, stable?, releases);
-                if plan.is_none() && !raw.rollout.as_ref().is_some_and(|rollout| rollout.value.has_plan()) {
+                if entry.sound
+                    && plan.is_none()
+                    && !raw.rollout.as_ref().is_some_and(|rollout| rollout.value.has_plan())
+                {
                     let help = "add `rollout: { weight: 10% }` or `rollout: { steps: [ … ] }`";
                     self.error(Code::MissingKey, "the canary has no share of the traffic", name.span, help);
                 }
@@ -233,9 +244,9 @@ impl Meaning<'_> {
             self.error(Code::Conflict, "a split has no rollout plan", split.span, help);
         }
         let mut shares = Vec::new();
-        for (name, share) in &split.value.entries {
-            let name = self.release_name(name, releases);
-            shares.push((name?, (*share)?));
+        for entry in &split.value.entries {
+            let name = self.release_name(&entry.name, releases);
+            shares.push((name?, entry.value?));
         }
         if shares.iter().all(|(_, share)| *share == 0) {
             self.error(
@@ -256,105 +267,6 @@ impl Meaning<'_> {
             );
         }
         Some(Traffic::Split(shares))
-    }
-
-    fn health(&mut self, raw: &raw::Health) -> Health {
-        let interval = self.period(raw.interval.as_ref(), Duration::from_secs(5));
-        let timeout = self.period(raw.timeout.as_ref(), Duration::from_secs(1).min(interval));
-        if let Some(at) = raw.timeout.as_ref().filter(|_| timeout > interval) {
-            let help = "the next check would begin before this one ends";
-            self.error(Code::Conflict, "`timeout` is longer than `interval`", at.span, help);
-        }
-        Health {
-            path: raw.path.0.clone(),
-            interval,
-            timeout,
-            unhealthy_after: self.count(raw.unhealthy_after.as_ref(), 3),
-            healthy_after: self.count(raw.healthy_after.as_ref(), 2),
-        }
-    }
-
-    fn eject(&mut self, raw: &raw::Eject) -> Eject {
-        Eject {
-            consecutive_failures: self.count(raw.consecutive_failures.as_ref(), 5),
-            duration: self.period(raw.for_.as_ref(), Duration::from_secs(30)),
-            max: raw.max.unwrap_or_else(|| percent(50.0)),
-        }
-    }
-
-    fn timeouts(&mut self, raw: Option<&raw::Timeouts>) -> Timeouts {
-        const ORIGINS_KEEP: Duration = Duration::from_secs(5);
-        let default = Timeouts::default();
-        let Some(raw) = raw else {
-            return default;
-        };
-        if let Some(At { span, .. }) = raw.keepalive.as_ref().filter(|at| at.value.0 >= ORIGINS_KEEP) {
-            let help = "Node and uvicorn close idle connections after 5 s: below that, no request meets a closing one";
-            self.warning(
-                Code::LongKeepalive,
-                "connections are kept as long as origins keep them, or longer",
-                *span,
-                help,
-            );
-        }
-        Timeouts {
-            connect: self.period(raw.connect.as_ref(), default.connect),
-            first_byte: self.period(raw.first_byte.as_ref(), default.first_byte),
-            idle: self.period(raw.idle.as_ref(), default.idle),
-            keepalive: raw
-                .keepalive
-                .as_ref()
-                .map_or(default.keepalive, |At { value: Period(keepalive), .. }| *keepalive),
-        }
-    }
-
-    fn protocol(&mut self, raw: &raw::Service) -> Protocol {
-        let Some(protocol) = &raw.protocol else {
-            return Protocol::Http1;
-        };
-        match (protocol.value, &raw.tls) {
-            (Protocol::H2c, Some(tls)) => {
-                let problem = Problem::error(Code::Conflict, "`h2c` is spoken in the clear")
-                    .at(protocol.span, "in the clear");
-                self.problems
-                    .push(problem.at(tls.span, "TLS").help("write `protocol: h2`, or leave `tls` out"));
-            }
-            (Protocol::H2, None) => {
-                let help = "add `tls: {}`, or write `protocol: h2c` to speak it in the clear";
-                self.error(Code::Conflict, "`h2` is spoken over TLS", protocol.span, help);
-            }
-            _ => {}
-        }
-        protocol.value
-    }
-
-    fn upstream_tls(&mut self, raw: &raw::UpstreamTls) -> UpstreamTls {
-        let sni = raw.sni.as_ref().and_then(|sni| match host_name(&sni.value) {
-            Ok(name) => Some(name),
-            Err(error) => {
-                self.error(
-                    Code::InvalidValue,
-                    error.to_string(),
-                    sni.span,
-                    "a name that stands in the certificate",
-                );
-                None
-            }
-        });
-        UpstreamTls {
-            sni,
-            ca: raw.ca.as_ref().map(|ca| self.file(ca)),
-            client_cert: raw.client_cert.as_ref().map(|raw| self.certificate(raw)),
-        }
-    }
-}
-
-fn retry(raw: Option<&raw::Retry>) -> Retry {
-    let on = raw.and_then(|raw| raw.on.as_deref());
-    Retry {
-        attempts: raw.and_then(|raw| raw.attempts).unwrap_or(1),
-        on: on.map_or(FailureSet { connect: true, reset: true, ..no_failures() }, failures),
-        budget: raw.and_then(|raw| raw.budget).unwrap_or_else(|| percent(20.0)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `listeners`: addresses, TLS and what one client may take.
 
 use super::value::ClientAuthMode;
-use crate::config::decode::mapping;
+use crate::config::decode::{List, mapping};
 use crate::config::leaf::{FilePath, ListenAddress, Period};
 use crate::config::model::{At, TlsVersion};
 use crate::unit::ByteSize;
@@ -24,7 +24,7 @@ mapping! {
     /// TLS of a listener.
     pub(crate) struct Tls {
         /// Chosen by server name; the first answers unknown and absent names. Files are watched.
-        certificates: At<Vec<Certificate>>,
+        certificates: List<Certificate>,
         /// The lowest version accepted: `"1.2"` or `"1.3"`. Default: "1.2".
         min_version: Option<TlsVersion>,
         /// Certificates of clients (mTLS). Default: not asked for.

@@ -8,19 +8,33 @@ pub(crate) mod route;
 pub(crate) mod service;
 pub(crate) mod value;
 
-use super::decode::{Map, OneOrMany, mapping};
+use super::decode::{Map, OneOrMany, Problems, mapping};
+use super::document::Node;
 use super::leaf::{Cidr, FieldName, FilePath, Period};
 use super::model::{At, Socket};
+use super::problem::{Code, Problem};
 use listener::Listener;
 use route::{RateLimit, Route};
 use service::Service;
 use value::{AccessLogFormat, AccessLogPath, Threads};
 
+/// Reports the keys of the file that have to be there. They are optional for the reader, so that a file without them is
+/// still checked to its end.
+pub(crate) fn check_required(root: &Node, problems: &mut Problems) {
+    for key in ["version", "listeners"] {
+        if !root.entries().iter().any(|entry| entry.key == key) {
+            let problem = Problem::error(Code::MissingKey, format!("the key `{key}` is missing"));
+            problems.push(problem.at(root.span, format!("needs `{key}`")));
+        }
+    }
+}
+
 mapping! {
     /// Configuration of the gateway.
     pub(crate) struct File {
         /// The version of this grammar: 1.
-        version: At<u32>,
+        #[schemars(required)]
+        version: Option<At<u32>>,
         /// The admin listener: health, metrics, dashboard and API.
         admin: Option<Admin>,
         /// Where rollouts and switches are remembered.
@@ -40,7 +54,8 @@ mapping! {
         /// Whether `Via` is added in both directions. Default: true.
         via: Option<bool>,
         /// Where connections are accepted, by name; at least one.
-        listeners: At<Map<Listener>>,
+        #[schemars(required)]
+        listeners: Option<At<Map<Listener>>>,
         /// Applications with their releases, by name.
         services: Option<Map<Service>>,
         /// Rate limits that routes refer to, by name.

@@ -1,7 +1,7 @@
 //! `routes` and `rate_limits`: what goes where, and under which policies.
 
 use super::value::{BodyText, ValueMatch};
-use crate::config::decode::{Map, OneOrMany, mapping};
+use crate::config::decode::{AtLeastOne, Map, OneOrMany, Rare, mapping};
 use crate::config::leaf::{
     Cidr, Expression, FieldName, FieldValue, Host, MethodName, Period, Status, UrlPath,
 };
@@ -16,9 +16,9 @@ mapping! {
         /// The service they are sent to.
         service: Option<At<String>>,
         /// Answers with another place instead.
-        redirect: Option<At<Redirect>>,
+        redirect: Option<Rare<At<Redirect>>>,
         /// Answers by itself instead.
-        respond: Option<At<Respond>>,
+        respond: Option<Rare<At<Respond>>>,
         /// Rate limits, in the order they are asked. Default: none.
         limits: Option<OneOrMany<At<String>>>,
         /// The largest request body; more is 413. Default: 10MiB.
@@ -26,35 +26,35 @@ mapping! {
         /// From the request's header to the answer's end; more is 504. Default: none.
         timeout: Option<At<Period>>,
         /// Clients that may come; others get 403. Default: all.
-        allow: Option<OneOrMany<Cidr>>,
+        allow: Option<AtLeastOne<Cidr>>,
         /// Clients that get 403. Default: none.
         deny: Option<OneOrMany<Cidr>>,
         /// Who may read the answers from other origins. Default: left to the service.
-        cors: Option<Cors>,
+        cors: Option<Rare<Cors>>,
         /// Changes to headers.
-        headers: Option<Headers>,
+        headers: Option<Rare<Headers>>,
         /// Changes to path and Host.
-        rewrite: Option<Rewrite>,
+        rewrite: Option<Rare<Rewrite>>,
         /// Name and password. Default: not asked for.
-        basic_auth: Option<BasicAuth>,
+        basic_auth: Option<Rare<BasicAuth>>,
         /// Compresses answers a client can decompress. Default: false.
         compress: Option<bool>,
         /// What answers while the route is switched off.
-        maintenance: Option<Maintenance>,
+        maintenance: Option<Rare<Maintenance>>,
     }
 
     /// Which requests. Within a list one is enough; every key that is given counts.
     pub(crate) struct Match {
         /// Host names; `*.shop.example` is everything below, never the name itself. Default: any.
-        host: Option<OneOrMany<Host>>,
+        host: Option<AtLeastOne<Host>>,
         /// These paths and no other.
-        path: Option<OneOrMany<UrlPath>>,
+        path: Option<AtLeastOne<UrlPath>>,
         /// These paths and what lies below, by segment: `/api` takes `/api/x`, never `/apiary`.
-        prefix: Option<OneOrMany<UrlPath>>,
+        prefix: Option<AtLeastOne<UrlPath>>,
         /// Paths in which an expression is found; anchor it with ^ and $.
-        regex: Option<OneOrMany<Expression>>,
+        regex: Option<AtLeastOne<Expression>>,
         /// Request methods. Default: any.
-        methods: Option<OneOrMany<MethodName>>,
+        methods: Option<AtLeastOne<MethodName>>,
         /// Header fields, all of them: a text is the exact value, or `{ present: true }`, `{ exact: … }`, `{ regex: … }`.
         headers: Option<Map<ValueMatch>>,
         /// Query parameters, all of them: as `headers`.
@@ -142,7 +142,7 @@ mapping! {
         /// Sent as Retry-After. Default: not sent.
         retry_after: Option<Period>,
         /// Clients that pass all the same. Default: none.
-        allow: Option<OneOrMany<Cidr>>,
+        allow: Option<AtLeastOne<Cidr>>,
     }
 
     /// A rate limit.

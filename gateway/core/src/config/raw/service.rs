@@ -2,7 +2,7 @@
 
 use super::listener::Certificate;
 use super::value::Sticky;
-use crate::config::decode::{Map, OneOrMany, mapping};
+use crate::config::decode::{List, Map, OneOrMany, mapping};
 use crate::config::leaf::{Cidr, Failure, FieldName, FilePath, MethodName, Period, UrlPath};
 use crate::config::model::{Address, At, Balance, Gate, NotifyEvent, NotifyFormat, Protocol};
 use crate::unit::{Multiple, Ratio, Weight};
@@ -11,7 +11,7 @@ mapping! {
     /// One application with its releases.
     pub(crate) struct Service {
         /// Addresses of a service with one release that has no name. Instead of `releases`.
-        endpoints: Option<At<Vec<At<Address>>>>,
+        endpoints: Option<List<At<Address>>>,
         /// Deployed versions by name (`api-42`, a git SHA): the name is the release's identity.
         releases: Option<At<Map<Release>>>,
         /// The release that serves what nothing else takes. Default: the only one.
@@ -41,7 +41,7 @@ mapping! {
     /// One deployed version of a service.
     pub(crate) struct Release {
         /// Its addresses; host names are resolved again by the TTL of their records.
-        endpoints: At<Vec<At<Address>>>,
+        endpoints: List<At<Address>>,
     }
 
     /// How much the canary gets, who goes there, and what it must keep.
@@ -49,7 +49,7 @@ mapping! {
         /// One fixed share for the canary.
         weight: Option<At<Weight>>,
         /// Shares one after the other, as long as the canary keeps its guard. Instead of `weight`.
-        steps: Option<At<Vec<At<Step>>>>,
+        steps: Option<List<At<Step>>>,
         /// What makes a user stay: `client_ip`, `{ cookie: NAME, ttl: 30d }` or `{ header: NAME }`. Default: each request draws for itself.
         sticky: Option<Sticky>,
         /// Who may choose for themselves. Default: nobody.

@@ -10,14 +10,15 @@ use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
 
 use super::decode::{Fault, Leaf, choice};
-use super::host::{HostError, host_name, host_pattern};
+use super::host::{HostError, host_pattern};
 use super::model::{
-    Address, Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, Socket, StoreDown,
-    TlsVersion,
+    Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, StoreDown, TlsVersion,
 };
 use super::problem::Code;
 use crate::route::rule::HostPattern;
 use crate::unit::{ByteSize, InvalidUnit, Multiple, Rate, Ratio, Weight, parse_duration};
+use address::{cidr, listen_address};
+use path::url_path;
 
 /// Gives a type the schema of a string with a description and examples.
 macro_rules! text_schema {
@@ -37,6 +38,9 @@ macro_rules! text_schema {
         }
     };
 }
+
+mod address;
+mod path;
 
 /// A type of its own around one that belongs to another crate.
 macro_rules! wrapper {
@@ -218,66 +222,6 @@ choice!(NotifyEvent, "an event": "started" => Self::Started, "promoted" => Self:
 choice!(LimitScope, "a scope": "local" => Self::Local, "fleet" => Self::Fleet);
 choice!(StoreDown, "a behaviour": "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny);
 
-impl Leaf for Socket {
-    const WHAT: &'static str = "an address";
-
-    fn parse(text: &str) -> Result<Self, Fault> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err(Fault::new("the path of the unix socket is missing")
-                .help("for example unix:/run/gateway/admin.sock")),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => listen_address(text).map(Self::Tcp),
-        }
-    }
-}
-
-text_schema!(
-    Socket,
-    "IP address and port, or `unix:` and a path.",
-    ["127.0.0.1:9901", "unix:/run/gateway/admin.sock"]
-);
-
-impl Leaf for Address {
-    const WHAT: &'static str = "an endpoint";
-
-    fn parse(text: &str) -> Result<Self, Fault> {
-        const FORMS: &str =
-            "an endpoint is 10.0.0.7:8000, [2001:db8::7]:8000, web:3000 or unix:/run/app.sock";
-        if let Some(path) = text.strip_prefix("unix:") {
-            let absolute = path.starts_with('/');
-            return if absolute {
-                Ok(Self::Unix(path.into()))
-            } else {
-                Err(Fault::new("the path of a unix socket begins with `/`").help(FORMS))
-            };
-        }
-        if let Some((scheme, rest)) = text.split_once("://") {
-            let help = format!("write `{}`; https is `tls: {{}}` of the service", rest.trim_end_matches('/'));
-            return Err(Fault::new(format!("an endpoint has no scheme `{scheme}://`")).help(help));
-        }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return if address.port() == 0 {
-                Err(Fault::new("port 0 cannot be connected to"))
-            } else {
-                Ok(Self::Ip(address))
-            };
-        }
-        let (host, port) =
-            text.rsplit_once(':').ok_or_else(|| Fault::new(format!("`{text}` has no port")).help(FORMS))?;
-        let port = port.parse().ok().filter(|&port: &u16| port != 0);
-        let port =
-            port.ok_or_else(|| Fault::new(format!("`{text}` has no port from 1 to 65535")).help(FORMS))?;
-        let host = host_name(host).map_err(host_fault).map_err(|fault| fault.help(FORMS))?;
-        Ok(Self::Name { host, port })
-    }
-}
-
-text_schema!(
-    Address,
-    "IP address and port, host name and port, or `unix:` and a path.",
-    ["10.0.0.7:8000", "web:3000", "unix:/run/app.sock"]
-);
-
 impl Leaf for LimitKey {
     const WHAT: &'static str = "a key";
 
@@ -344,31 +288,6 @@ impl schemars::JsonSchema for Failure {
     }
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
-    text.parse().map_err(|_| {
-        let fault = Fault::new(format!("`{text}` is not an IP address with a port"));
-        match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
-            Ok(port) => {
-                fault.help(format!("did you mean `[::]:{port}` (all addresses) or `127.0.0.1:{port}`?"))
-            }
-            Err(_) => fault.help("for example [::]:443, 0.0.0.0:80 or 127.0.0.1:8080"),
-        }
-    })
-}
-
-fn cidr(text: &str) -> Result<IpNet, Fault> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-    let net = net.map_err(|_| {
-        Fault::new(format!("`{text}` is not a range of addresses"))
-            .help("for example 10.0.0.0/8 or 2001:db8::/32")
-    })?;
-    match net.trunc() {
-        whole if whole == net => Ok(net),
-        whole => Err(Fault::new(format!("`{text}` names one address and a range at once"))
-            .help(format!("write `{whole}` for the range or `{}` for the address", net.addr()))),
-    }
-}
-
 fn method(text: &str) -> Result<Method, Fault> {
     let capitals = text.to_ascii_uppercase();
     match Method::from_str(text) {
@@ -391,20 +310,6 @@ fn expression(text: &str) -> Result<Regex, Fault> {
             Fault::new(format!("this is not a regular expression: {reason}"))
         }
     })
-}
-
-fn url_path(text: &str) -> Result<String, Fault> {
-    let fault = |message: &str| Fault::new(format!("`{text}` {message}"));
-    let strange = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '\\');
-    match text {
-        _ if !text.starts_with('/') => Err(fault("does not begin with `/`").help(format!("write `/{text}`"))),
-        _ if text.contains(strange) => Err(fault("is not a path: it holds a space, `?`, `#` or `\\`")),
-        _ if text.contains("//") => Err(fault("holds `//`, which no request has after normalisation")),
-        _ if text.split('/').any(|segment| matches!(segment, "." | "..")) => {
-            Err(fault("holds `.` or `..`, which no request has after normalisation"))
-        }
-        _ => Ok(text.to_owned()),
-    }
 }
 
 fn host_fault(error: HostError) -> Fault {

@@ -1,0 +1,144 @@
+//! Rollouts at work. `gateway_core::rollout` decides; this counts what happens, asks, and acts on the answer.
+//!
+//! ```text
+//! attempt ends ─Tally→ Supervisor ─Sample→ core::rollout ─Change→ Division (shares), then disk, then everybody else
+//! ```
+
+pub(crate) mod announce;
+pub(crate) mod division;
+pub(crate) mod retirement;
+pub(crate) mod store;
+pub(crate) mod supervisor;
+pub(crate) mod tally;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use gateway_core::config::model::Gateway;
+use gateway_core::config::problem::{Code, Problem};
+use gateway_core::name::ServiceName;
+use gateway_core::rollout::Target;
+use parking_lot::Mutex;
+
+use self::announce::Announcer;
+use self::store::Store;
+use self::supervisor::{Remembered, Supervisor};
+use crate::snapshot::Snapshot;
+
+/// How often rollouts look at the clock.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Every rollout of the process.
+pub(crate) struct Rollouts {
+    clock: Clock,
+    store: Store,
+    announcer: Announcer,
+    supervisors: Mutex<HashMap<ServiceName, Arc<Supervisor>>>,
+    killed: AtomicBool,
+}
+
+/// The time since 1970, taken once and then counted on, so that it never goes back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    epoch: Duration,
+    begun: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { epoch, begun: Instant::now() }
+    }
+
+    pub(crate) fn at(&self, instant: Instant) -> Duration {
+        self.epoch + instant.saturating_duration_since(self.begun)
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.at(Instant::now())
+    }
+}
+
+impl Rollouts {
+    pub(crate) fn new(store: Store, announcer: Announcer) -> Self {
+        let killed = AtomicBool::new(store.is_killed());
+        Self { clock: Clock::start(), store, announcer, supervisors: Mutex::default(), killed }
+    }
+
+    /// The rollouts of a service, made when it is asked for the first time.
+    pub(crate) fn of(&self, service: &ServiceName) -> Arc<Supervisor> {
+        let make = || Arc::new(Supervisor::new(service, self.clock, self.announcer.clone()));
+        self.supervisors.lock().entry(service.clone()).or_insert_with(make).clone()
+    }
+
+    /// The rollouts of a service, if there is such a service.
+    pub(crate) fn find(&self, service: &str) -> Option<Arc<Supervisor>> {
+        self.supervisors.lock().get(service).cloned()
+    }
+
+    /// All of them, by name.
+    pub(crate) fn all(&self) -> Vec<(ServiceName, Arc<Supervisor>)> {
+        let mut all: Vec<_> =
+            self.supervisors.lock().iter().map(|(name, found)| (name.clone(), found.clone())).collect();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
+    /// What of a configuration was rolled back before and must not be stable.
+    pub(crate) fn refusals(&self, gateway: &Gateway) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, service) in &gateway.services {
+            let remembered = self.remembered(name);
+            if let Err(refusal) = self.of(name).check(&Target::all(service), &remembered) {
+                let message = format!("service `{name}`: {refusal}");
+                problems.push(Problem::error(Code::RolledBack, message).help(
+                    "name another release, or allow this one again with `gateway rollout retry` while it is the canary",
+                ));
+            }
+        }
+        problems
+    }
+
+    /// Lets all rollouts follow a new configuration, whose services get their shares; to be called before it serves.
+    pub(crate) fn follow(&self, snapshot: &Snapshot) {
+        let killed = self.is_killed();
+        for (name, service) in &snapshot.services {
+            let remembered = self.remembered(name);
+            let targets = Target::all(&service.definition);
+            self.of(name).follow(service, targets, &remembered, killed);
+        }
+        self.supervisors.lock().retain(|name, _| snapshot.services.contains_key(name));
+    }
+
+    /// What an earlier process, or an earlier configuration of this one, left behind.
+    fn remembered(&self, service: &ServiceName) -> Remembered {
+        self.store.recall(service)
+    }
+
+    /// Whether the kill switch sends everything to stable.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Throws the kill switch; it outlives reloads and restarts.
+    pub(crate) fn kill(&self, on: bool) {
+        self.killed.store(on, Ordering::Relaxed);
+        for (_, supervisor) in self.all() {
+            supervisor.kill(on);
+        }
+        self.store.set_killed(on);
+    }
+
+    /// Looks at the clock for ever.
+    pub(crate) async fn keep_ticking(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            ticks.tick().await;
+            for (_, supervisor) in self.all() {
+                supervisor.tick();
+            }
+        }
+    }
+}
