@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -297,6 +297,17 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+impl Drop for EdgeStream {
+    /// Ends TLS in order where Pingora just lets go of an idle connection. Never in the middle of a request: a body
+    /// that broke off must not look as if the end of the connection were its end.
+    fn drop(&mut self) {
+        if matches!(self.transport, Transport::Tls(_)) && self.connection.phase() != Phase::Request {
+            // Whatever the socket does not take at once is not worth waiting for.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 }

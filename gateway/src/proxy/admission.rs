@@ -46,6 +46,9 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
         session.as_mut().set_read_timeout(Some(limits.body_idle));
         session.as_mut().set_total_drain_timeout(Some(DRAIN));
         session.as_mut().set_pipelining_enabled(true);
+        // RFC 9110 §15.2: a server must not send 1xx to an HTTP/1.0 client.
+        let before_http_11 = session.req_header().version < Version::HTTP_11;
+        session.as_mut().set_ignore_info_resp(before_http_11);
     }
     session.as_mut().set_write_timeout(Some(limits.body_idle));
     ctx.connection = Some(connection);
@@ -72,6 +75,7 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     let route = find_route(session.req_header(), ctx)?;
     ctx.in_flight = Some(route.in_flight.enter());
     ctx.metrics = Some(route.own_metrics.clone());
+    ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
     check_body_length(&session.req_header().headers, &route)?;
     if ctx.upgrade {
