@@ -42,6 +42,8 @@ pub(crate) struct EdgeStream {
     header: HeaderWatch,
     deadline: Option<Deadline>,
     refusal: Option<Outgoing>,
+    /// Whether something was written and not flushed.
+    unflushed: bool,
 }
 
 /// How the header of a request is recognised among the bytes.
@@ -131,6 +133,15 @@ impl EdgeStream {
         deadline.end.as_mut().poll(cx)
     }
 
+    /// Sends what is buffered when there is nothing to read: Pingora does not flush a body of known length before its
+    /// end, so a slow origin's first bytes would wait for the last ones.
+    fn flush_while_idle(&mut self, cx: &mut Context<'_>) {
+        if self.unflushed && Pin::new(&mut self.transport).poll_flush(cx).is_ready() {
+            // An error shows at the next write.
+            self.unflushed = false;
+        }
+    }
+
     /// Whether Pingora is answering a request that none of its hooks saw.
     fn answers_unseen_request(&self) -> bool {
         matches!(self.header, HeaderWatch::Http1 { .. }) && self.connection.phase() != Phase::Request
@@ -172,6 +183,7 @@ impl AsyncRead for EdgeStream {
             this.observe(&buf.filled()[before..]);
             return Poll::Ready(result);
         }
+        this.flush_while_idle(cx);
         match due {
             Some(header) if this.poll_deadline(header, cx).is_ready() => {
                 Poll::Ready(Err(this.refuse(cx, Refusal::HeaderTimeout)))
@@ -186,11 +198,14 @@ impl AsyncWrite for EdgeStream {
         if self.answers_unseen_request() {
             return self.poll_replace(cx, buf);
         }
+        self.unflushed = true;
         Pin::new(&mut self.transport).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+        self.unflushed = false;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -206,6 +221,7 @@ impl AsyncWrite for EdgeStream {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_replace(cx, first);
         }
+        self.unflushed = true;
         Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
     }
 
