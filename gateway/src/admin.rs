@@ -194,7 +194,8 @@ fn question(pairs: Vec<(String, String)>) -> Result<Question, String> {
             "header" => {
                 let (name, text) = value.split_once(':').ok_or_else(|| bad("of the form `name: value`"))?;
                 let name: HeaderName = name.trim().parse().map_err(|_| bad("a header with a valid name"))?;
-                let text = HeaderValue::from_str(text.trim()).map_err(|_| bad("a header with a valid value"))?;
+                let text =
+                    HeaderValue::from_str(text.trim()).map_err(|_| bad("a header with a valid value"))?;
                 headers.append(name, text);
             }
             _ => return Err(format!("`{key}` is not one of url, method, header, from")),

@@ -214,7 +214,9 @@ fn why(reason: Reason, sticky: &Sticky, keyed: bool) -> String {
                 format!("there is no cookie `{name}`: the user is given one, and what it draws stays")
             }
             (Sticky::Header(name), true) => format!("the hash of header `{name}`"),
-            (Sticky::Header(name), false) => format!("there is no header `{name}`: the request draws for itself"),
+            (Sticky::Header(name), false) => {
+                format!("there is no header `{name}`: the request draws for itself")
+            }
             (Sticky::ClientIp, _) => "the hash of the client's address".into(),
         },
     }

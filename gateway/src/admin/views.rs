@@ -82,9 +82,7 @@ fn shares(service: &Service) -> Vec<Value> {
 
 fn warnings(report: &Report) -> Vec<Value> {
     let Value::Array(warnings) = report.to_json() else { return Vec::new() };
-    let short = |warning: &Value| {
-        json!({ "line": warning["line"], "code": warning["code"], "message": warning["message"] })
-    };
+    let short = |warning: &Value| json!({ "line": warning["line"], "code": warning["code"], "message": warning["message"] });
     warnings.iter().map(short).collect()
 }
 

@@ -34,9 +34,8 @@ fn compiled(path: &Path) -> Snapshot {
 }
 
 fn asked(method: Method, url: &str, headers: &[(&'static str, &'static str)], peer: &str) -> Explanation {
-    let pairs = headers
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let pairs =
+        headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
     let question = Question {
         url: url.parse().expect("a URL"),
         method,
@@ -79,8 +78,7 @@ fn a_user_is_told_their_release_and_a_new_one_that_it_is_drawn() {
 
     let new = get("http://shop.example/api", &[]);
     assert_eq!((new.release, new.reason.as_deref()), (None, Some("hashed")));
-    let shares: Vec<_> =
-        new.releases.iter().map(|release| (release.role.as_str(), release.weight)).collect();
+    let shares: Vec<_> = new.releases.iter().map(|release| (release.role.as_str(), release.weight)).collect();
     assert_eq!(shares, [("stable", 90.0), ("canary", 10.0)]);
 }
 

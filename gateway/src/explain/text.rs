@@ -20,9 +20,14 @@ pub(crate) fn render(answer: &Explanation) -> String {
         lines.add("route", row);
     }
     if let (Some(status), Some(detail)) = (answer.status, &answer.detail) {
-        lines.add(if answer.outcome == Outcome::NoRoute { "no route" } else { "answer" }, format!("{status}: {detail}"));
+        lines.add(
+            if answer.outcome == Outcome::NoRoute { "no route" } else { "answer" },
+            format!("{status}: {detail}"),
+        );
     }
-    for row in columns(answer.policies.iter().map(|policy| vec![policy.name.clone(), policy.does.clone()]).collect()) {
+    for row in
+        columns(answer.policies.iter().map(|policy| vec![policy.name.clone(), policy.does.clone()]).collect())
+    {
         lines.add("policy", row);
     }
     if let Some(service) = &answer.service {
