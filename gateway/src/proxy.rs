@@ -4,7 +4,7 @@ mod admission;
 mod attempt;
 pub(crate) mod context;
 mod forward;
-mod host;
+pub(crate) mod host;
 pub(crate) mod identity;
 mod record;
 pub(crate) mod rejection;

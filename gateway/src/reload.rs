@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gateway_core::config::changes::Change;
 use gateway_core::config::report::Report;
@@ -62,16 +62,18 @@ fn crashed(path: &Path, reason: &str) -> Report {
 }
 
 fn account(runtime: &Runtime, result: &Result<Outcome, Report>) {
-    let label = if result.is_ok() { Reload::Success } else { Reload::Failure };
-    runtime.metrics.note_reload(label, SystemTime::now());
     match result {
         Ok(outcome) => {
+            runtime.note_reload(Reload::Success, 0);
             tracing::info!(revision = outcome.revision, changed = outcome.changed.join("; "), "reloaded");
             if !outcome.warnings.is_empty() {
                 tracing::warn!("the configuration has warnings\n{}", outcome.warnings);
             }
         }
-        Err(report) => tracing::error!("not reloaded; the previous configuration serves on\n{report}"),
+        Err(report) => {
+            runtime.note_reload(Reload::Failure, report.errors());
+            tracing::error!("not reloaded; the previous configuration serves on\n{report}");
+        }
     }
 }
 

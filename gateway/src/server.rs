@@ -29,6 +29,7 @@ use crate::load::{self, Loaded};
 use crate::proxy::Proxy;
 use crate::reload;
 use crate::runtime::Runtime;
+use crate::terminal;
 use crate::upstream::resolve;
 
 /// Connections that may wait to be accepted.
@@ -97,7 +98,7 @@ struct Sockets {
 pub fn run(path: &Path) -> Result<Ended, StartError> {
     let loaded = load::load(path)?;
     if !loaded.warnings.is_empty() {
-        eprint!("{}", loaded.warnings);
+        eprint!("{}", terminal::rendered(&loaded.warnings));
     }
     let sockets = Sockets::bind(&loaded.gateway)?;
     let edge = runtime("edge", threads(&loaded.gateway))?;
@@ -133,7 +134,7 @@ impl Sockets {
         }
         let admin = match &gateway.admin.listen {
             AdminSocket::Tcp(address) => bind(*address)
-                .map(admin::AdminListener::Tcp)
+                .map(admin::AdminListener::tcp)
                 .map_err(|error| refused("admin".into(), address, &error))?,
             AdminSocket::Unix(path) => admin::AdminListener::bind_unix(path)
                 .map_err(|error| refused("admin".into(), &path.display(), &error))?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::client_ip;
+use gateway_core::config::model::Sticky;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
@@ -217,21 +218,13 @@ fn sticky_key(
     service: &Service,
     ctx: &Context,
 ) -> (Option<String>, Option<HeaderValue>) {
-    use gateway_core::config::model::Sticky;
-    match &service.definition.rollout.sticky {
-        Sticky::Off => (None, None),
-        Sticky::ClientIp => (Some(ctx.client.ip.to_string()), None),
-        Sticky::Header(name) => {
-            let value = request.headers.get(name).and_then(|value| value.to_str().ok());
-            (value.map(str::to_owned), None)
-        }
-        Sticky::Cookie { name, ttl } => match identity::cookie(&request.headers, name) {
-            Some(user) => (Some(user.to_owned()), None),
-            None => {
-                let user = identity::mint_user();
-                let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.client.https);
-                (Some(user), cookie)
-            }
-        },
+    let sticky = &service.definition.rollout.sticky;
+    let key = identity::sticky_key(sticky, &request.headers, ctx.client.ip);
+    let Sticky::Cookie { name, ttl } = sticky else { return (key, None) };
+    if key.is_some() {
+        return (key, None);
     }
+    let user = identity::mint_user();
+    let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.client.https);
+    (Some(user), cookie)
 }
