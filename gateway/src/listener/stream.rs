@@ -79,7 +79,15 @@ impl EdgeStream {
         // Pingora hands this one field of a stream through to every session, whatever the protocol.
         let carrier = ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
         let digest = ProxyDigest::new(Box::new(carrier), Some(Box::new(connection.clone())));
-        Ok(Self { transport, connection, digest: Arc::new(digest), header, deadline: None, refusal: None })
+        Ok(Self {
+            transport,
+            connection,
+            digest: Arc::new(digest),
+            header,
+            deadline: None,
+            refusal: None,
+            unflushed: false,
+        })
     }
 
     /// The header that is due, by a number that tells it from others of this connection; nothing while none is.
