@@ -10,7 +10,6 @@ use std::time::Duration;
 use gateway_core::config::model::{Gateway, Socket as AdminSocket};
 use gateway_core::name::ListenerName;
 use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::v2::server::default_h2_options;
@@ -48,7 +47,6 @@ const UPSTREAM_POOL: usize = 4096;
 /// Windows for uploads over HTTP/2: per stream, and for a connection (DESIGN §5).
 const H2_STREAM_WINDOW: u32 = 256 << 10;
 const H2_CONNECTION_WINDOW: u32 = 1 << 20;
-const H2_IDLE: Duration = Duration::from_secs(75);
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -230,9 +228,6 @@ fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
     let mut h2 = default_h2_options();
     h2.initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
     proxy.h2_options = Some(h2);
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(H2_IDLE);
-    proxy.server_options = Some(options);
     proxy
 }
 

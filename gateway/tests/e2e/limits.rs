@@ -103,7 +103,7 @@ async fn a_header_without_end_is_431_and_the_connection_closes() {
         }
     }
     assert_eq!(raw.head().await.status, 431);
-    gateway.counted("bad_requests_total", &[("reason", "headers_too_large")], 1.0).await;
+    gateway.counted("bad_requests_total", &[("reason", "header_too_large")], 1.0).await;
 }
 
 #[tokio::test]
