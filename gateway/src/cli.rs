@@ -358,7 +358,9 @@ fn serve(args: &RunArgs) -> Result<(), Failure> {
     match crate::server::run(&args.config.path) {
         Ok(server::Ended::Drained) => Ok(()),
         Ok(server::Ended::Cut) => Err(Failure::Cut),
-        Err(server::StartError::Configuration(report)) => Err(Failure::Report(terminal::rendered(&report))),
+        Err(server::StartError::Configuration(report)) => {
+            Err(Failure::Report(terminal::rendered(&report).trim_end().to_owned()))
+        }
         Err(error) => Err(Failure::Failed(error.to_string())),
     }
 }

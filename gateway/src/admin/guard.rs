@@ -27,9 +27,9 @@ pub(super) struct Guard {
 
 /// Lets a call pass or answers it with a problem; marks every answer as not to be stored or guessed at.
 pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let mut response = match guard.admit(&request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    let mut response = match guard.refusal(&request) {
+        None => next.run(request).await,
+        Some(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -38,22 +38,22 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
 }
 
 impl Guard {
-    fn admit(&self, request: &Request) -> Result<(), Response> {
+    /// The problem with a call, if there is one.
+    fn refusal(&self, request: &Request) -> Option<Problem> {
         if !self.any_host && !names_this_machine(request) {
             let detail = "the Host is neither an IP address nor localhost; ask by address";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail.into()).into_response());
+            return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail.into()));
         }
         if request.method().is_safe() {
-            return Ok(());
+            return None;
         }
         if comes_from_a_foreign_page(request.headers()) {
             let detail = "pages of other origins may not change anything here";
-            return Err(Problem::new(StatusCode::FORBIDDEN, detail.into()).into_response());
+            return Some(Problem::new(StatusCode::FORBIDDEN, detail.into()));
         }
-        match &self.runtime.snapshot().model.admin.token {
-            Some(token) if !bears(request.headers(), token) => Err(unauthorized()),
-            _ => Ok(()),
-        }
+        let snapshot = self.runtime.snapshot();
+        let token = snapshot.model.admin.token.as_ref()?;
+        (!bears(request.headers(), token)).then(unauthorized)
     }
 }
 
@@ -93,10 +93,7 @@ fn bears(headers: &HeaderMap, token: &Secret) -> bool {
     })
 }
 
-fn unauthorized() -> Response {
+fn unauthorized() -> Problem {
     let detail = "this call needs `Authorization: Bearer` with the token of `admin.token`";
-    let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail.into()).into_response();
-    let challenge = HeaderValue::from_static("Bearer realm=\"gateway\"");
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    response
+    Problem::new(StatusCode::UNAUTHORIZED, detail.into())
 }

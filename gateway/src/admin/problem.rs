@@ -34,6 +34,11 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Value::Object(self.fields).to_string()).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §15.5.2: a 401 names what it asks for.
+            let challenge = HeaderValue::from_static("Bearer realm=\"gateway\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }

@@ -31,7 +31,7 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
 fn from_file(path: &Path, args: &ExplainArgs) -> Result<Explanation, Failure> {
     let snapshot = load::load(path)
         .and_then(offline::compile)
-        .map_err(|report| Failure::Report(terminal::rendered(&report)))?;
+        .map_err(|report| Failure::Report(terminal::rendered(&report).trim_end().to_owned()))?;
     let question = Question {
         url: args.url.clone(),
         method: args.method.clone(),

@@ -12,12 +12,15 @@ pub(crate) struct Policy {
     pub(crate) does: String,
 }
 
+/// Says what a policy does on a route that has it.
+type Describe = fn(&Route) -> Option<String>;
+
 /// Every policy, in the order they act on a request; a new one is a line here and a function below.
-const POLICIES: &[(&str, fn(&Route) -> Option<String>)] = &[("body_limit", body_limit)];
+const POLICIES: &[(&str, Describe)] = &[("body_limit", body_limit)];
 
 /// The policies a route has, in the order they act.
 pub(crate) fn of(route: &Route) -> Vec<Policy> {
-    let present = |(name, describe): &(&str, fn(&Route) -> Option<String>)| {
+    let present = |(name, describe): &(&str, Describe)| {
         Some(Policy { name: (*name).to_owned(), does: describe(route)? })
     };
     POLICIES.iter().filter_map(present).collect()
