@@ -68,7 +68,7 @@ impl Edge {
             listener.metrics.handshakes.count(Handshake::Ok);
         }
         let connection =
-            Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
+            Arc::new(Connection::new(listener.clone(), peer, tls, snapshot.model.request_id.clone(), slot));
         EdgeStream::new(transport, connection).ok().map(|stream| (stream, listener))
     }
 
