@@ -61,8 +61,7 @@ impl Runtime {
         let (names, tickets, registry) = (Names::default(), Tickets::default(), Registry::default());
         names.learn(&loaded.gateway).await;
         let (announcer, announcements) = Announcer::new();
-        let store =
-            Arc::new(Store::open(loaded.gateway.state_path.clone(), metrics.state_write_failures()));
+        let store = Arc::new(Store::open(loaded.gateway.state_path.clone(), metrics.state_write_failures()));
         let rollouts = Arc::new(Rollouts::new(store.clone(), announcer));
         let events = Arc::<Events>::default();
         allow(&rollouts, &loaded)?;

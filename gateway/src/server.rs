@@ -219,7 +219,9 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
         tracing::warn!(connections = runtime.open_connections(), "drain time is over: the rest is cut");
     }
     if !runtime.flush(STATE_PATIENCE).await {
-        tracing::error!("the last changes of rollouts are not on disk: the next process will not know of them");
+        tracing::error!(
+            "the last changes of rollouts are not on disk: the next process will not know of them"
+        );
     }
     if !runtime.access_log.flush(LOG_PATIENCE) {
         tracing::warn!("the access log could not be written to its end");

@@ -199,7 +199,12 @@ mod tests {
         let (announcer, messages) = Announcer::new();
         tokio::spawn(teller.run(messages));
         let (service, records) = (ServiceName::new("api").unwrap(), Vec::new());
-        announcer.announce(Announcement { service, records, changes: vec![rolled_back()], notify: Vec::new() });
+        announcer.announce(Announcement {
+            service,
+            records,
+            changes: vec![rolled_back()],
+            notify: Vec::new(),
+        });
         assert!(!announcer.flush(Duration::from_secs(60)).await);
         assert_eq!(events.since(0).0.len(), 1);
         std::fs::remove_file(&state).unwrap();

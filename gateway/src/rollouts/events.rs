@@ -114,7 +114,9 @@ impl Event {
             Kind::Released | Kind::Resumed => format!("{canary} at {weight}: {cause}"),
             Kind::Weighted => format!("{canary} gets {weight}: {cause}"),
             Kind::Replanned => format!("{canary} goes on with {weight}: {cause}"),
-            Kind::Completed => format!("{} has all traffic, the rollout is completed: {cause}", winner(change)),
+            Kind::Completed => {
+                format!("{} has all traffic, the rollout is completed: {cause}", winner(change))
+            }
             Kind::RolledBack => {
                 format!("{canary} was rolled back, all traffic goes to `{stable}`: {cause}")
             }
@@ -250,7 +252,8 @@ mod tests {
 
     #[test]
     fn receivers_hear_of_what_they_asked_for() {
-        let held = Kind::of(&change(Cause::Held(Hold::Gate), State::Held(Stage::Ramping(0), Hold::Gate), 10.0));
+        let held =
+            Kind::of(&change(Cause::Held(Hold::Gate), State::Held(Stage::Ramping(0), Hold::Gate), 10.0));
         assert_eq!(held, Kind::Held);
         assert!(held.concerns(&[NotifyEvent::RolledBack, NotifyEvent::Held]));
         assert!(!held.concerns(&[NotifyEvent::RolledBack]));

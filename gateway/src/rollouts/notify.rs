@@ -182,7 +182,8 @@ async fn post(url: &str, body: Bytes) -> Result<(), Undelivered> {
 fn request(uri: &Uri, body: Bytes) -> Result<Request<Full<Bytes>>, Undelivered> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     // Never what may stand before an `@`.
-    let host = uri.authority().and_then(|authority| authority.as_str().rsplit('@').next()).unwrap_or_default();
+    let host =
+        uri.authority().and_then(|authority| authority.as_str().rsplit('@').next()).unwrap_or_default();
     Request::post(path)
         .header(HOST, host)
         .header(CONTENT_TYPE, "application/json")
@@ -251,7 +252,11 @@ mod tests {
     }
 
     fn receiver(address: &str, format: NotifyFormat) -> Notify {
-        Notify { url: Secret(format!("http://{address}/hook/s3cret")), format, on: vec![NotifyEvent::RolledBack] }
+        Notify {
+            url: Secret(format!("http://{address}/hook/s3cret")),
+            format,
+            on: vec![NotifyEvent::RolledBack],
+        }
     }
 
     /// Answers one request with a status and gives what was posted.
@@ -299,7 +304,8 @@ mod tests {
     async fn a_webhook_that_fails_is_tried_three_times_and_one_that_refuses_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let trying = |url: String| tokio::spawn(async move { deliver(&url, &Bytes::from("{}"), IMPATIENT).await });
+        let trying =
+            |url: String| tokio::spawn(async move { deliver(&url, &Bytes::from("{}"), IMPATIENT).await });
         let second_time = trying(url.clone());
         answer(&listener, "503 Busy").await;
         answer(&listener, "200 OK").await;
@@ -316,8 +322,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_webhook_keeps_nobody_waiting_and_what_it_cannot_take_is_dropped() {
-        let (silent, lively) =
-            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let (silent, lively) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
         let metrics = Metrics::new(SystemTime::now());
         let notifier = Notifier { patience: IMPATIENT, ..Notifier::new(metrics.notifications()) };
         let to = |listener: &TcpListener| {

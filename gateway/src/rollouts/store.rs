@@ -116,14 +116,17 @@ impl Store {
             return known.value.clone().map_or(Remembered::Unreadable, Remembered::Records);
         }
         let file = self.file(service);
-        let is_ours = |found: &ServiceFile| {
-            found.service == *service && found.rollouts.iter().all(Record::is_current)
-        };
+        let is_ours =
+            |found: &ServiceFile| found.service == *service && found.rollouts.iter().all(Record::is_current);
         let value = match read(&file, is_ours) {
             Found::Nothing => return Remembered::Nothing,
             Found::Value(found) => Some(found.rollouts),
             Found::Unreadable(reason) => {
-                set_aside(&file, &reason, "canaries of the service get nothing until `gateway rollout retry`");
+                set_aside(
+                    &file,
+                    &reason,
+                    "canaries of the service get nothing until `gateway rollout retry`",
+                );
                 None
             }
         };
@@ -146,7 +149,8 @@ impl Store {
 
     /// Remembers the kill switch; [`Self::write`] brings it to disk.
     pub(crate) fn set_killed(&self, on: bool) {
-        self.memory.lock().switches = Kept { value: Switches { kill: on, ..Switches::default() }, unsaved: true };
+        self.memory.lock().switches =
+            Kept { value: Switches { kill: on, ..Switches::default() }, unsaved: true };
     }
 
     /// Whether something waits to be written.
@@ -292,7 +296,8 @@ mod tests {
 
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }

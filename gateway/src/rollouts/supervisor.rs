@@ -248,7 +248,9 @@ impl<'a> Past<'a> {
             Remembered::Unreadable if known.is_some() || self.rollouts.is_empty() => {
                 Ok(Taken::begin(Rollout::unreadable(now, target)))
             }
-            Remembered::Records(records) if self.rollouts.is_empty() => self.restore(now, records, target, alone),
+            Remembered::Records(records) if self.rollouts.is_empty() => {
+                self.restore(now, records, target, alone)
+            }
             _ => self.begin(now, target),
         }
     }
@@ -258,7 +260,13 @@ impl<'a> Past<'a> {
         matches!(self.remembered, Remembered::Unreadable) && known.last_change().is_none()
     }
 
-    fn restore(&self, now: Duration, records: &[Record], target: Target, alone: bool) -> Result<Taken, Refusal> {
+    fn restore(
+        &self,
+        now: Duration,
+        records: &[Record],
+        target: Target,
+        alone: bool,
+    ) -> Result<Taken, Refusal> {
         let found = find(records, &target, alone, |record| record.canary.as_ref(), |record| &record.stable);
         let Some(mut record) = found.cloned() else { return self.begin(now, target) };
         let others = self.latched.iter().filter(|release| Some(*release) != record.canary.as_ref());
