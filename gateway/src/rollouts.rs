@@ -382,8 +382,8 @@ mod tests {
         assert_eq!(next.weight("b"), 10.0);
     }
 
-    #[test]
-    fn the_kill_switch_stands_above_every_share_and_is_thrown_in_the_next_process_too() {
+    #[tokio::test]
+    async fn the_kill_switch_stands_above_every_share_and_is_thrown_in_the_next_process_too() {
         let (directory, mut process) = started(CANARY);
         let throwing = process.rollouts.kill(true);
         // Nobody writes here, so only the first part of it runs.

@@ -282,6 +282,8 @@ impl Rollout {
     /// A canary the file named during a cutover begins after it.
     fn take_up_next(&mut self, now: Duration) -> Option<Change> {
         let next = self.target.canary.clone().filter(|next| self.canary.is_none() && *next != self.stable)?;
+        // Until now it was the cutover's.
+        self.plan = self.target.plan.clone().unwrap_or_else(|| self.plan.clone());
         self.name(now, next)
     }
 

@@ -308,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_that_begins_after_a_cutover_has_its_own_plan() {
+        let mut rollout = Rollout::new(NOW, target("a", None, &[10.0, 100.0]));
+        let fixed = Some(Plan::fixed(Weight::from_percent(10.0).expect("a percentage")));
+        rollout.reload(NOW, Target { plan: fixed, ..target("b", Some("c"), &[]) }).expect("taken");
+        rollout.tick(NOW, &sample());
+        rollout.command(NOW, Command::Promote).expect("taken");
+        rollout.tick(NOW, &sample());
+        rollout.tick(NOW, &sample());
+        assert_eq!(rollout.canary(), Some(&release("c")));
+        assert_eq!(rollout.weight().percent(), 10.0);
+    }
+
+    #[test]
     fn a_cutover_without_a_canary_is_watched_as_the_last_step_says() {
         let mut rollout = Rollout::new(NOW, target("a", None, &[10.0, 100.0]));
         rollout.reload(NOW, target("b", None, &[10.0, 100.0])).expect("taken");
