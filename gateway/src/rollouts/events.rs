@@ -269,7 +269,7 @@ mod tests {
         let publish = || events.publish(&service(), change(Cause::Paused, State::Completed, 10.0));
         let (first, second) = (publish(), publish());
         let (kept, mut next) = events.since(first.id);
-        assert_eq!(kept, [second.clone()]);
+        assert_eq!(kept, std::slice::from_ref(&second));
         let third = publish();
         assert_eq!(third.id, second.id + 1);
         assert_eq!(next.recv().await.unwrap(), third);
