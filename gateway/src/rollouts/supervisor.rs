@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use gateway_core::name::{ReleaseName, ServiceName};
-use gateway_core::rollout::{Change, Command, Record, Refusal, Rollout, Sample, Target};
+use gateway_core::rollout::{Change, Command, Counts, Record, Refusal, Rollout, Sample, Target};
 use parking_lot::Mutex;
 
 use super::Clock;
@@ -120,11 +120,12 @@ impl Supervisor {
         let Some(service) = serving.last().and_then(Weak::upgrade) else { return };
         let mut changes = Vec::new();
         for rollout in rollouts {
-            let Some(canary) = rollout.canary() else { continue };
+            // One without a canary may have the next one to take up.
+            let canary = rollout.canary();
             let sample = Sample {
-                canary: self.tally(canary).counts(),
+                canary: canary.map_or_else(Counts::default, |canary| self.tally(canary).counts()),
                 stable: self.tally(rollout.stable()).counts(),
-                canary_ready: service.is_ready(canary),
+                canary_ready: canary.is_some_and(|canary| service.is_ready(canary)),
                 stable_ready: service.is_ready(rollout.stable()),
             };
             changes.extend(look(rollout, &sample));
