@@ -31,6 +31,9 @@ const PROMOTION: Duration = Duration::from_secs(75);
 const ROLLBACK: Duration = Duration::from_secs(30);
 const REFUSAL: Duration = Duration::from_secs(10);
 
+/// Between two acts, for readers.
+const BREATH: Duration = Duration::from_secs(2);
+
 /// How long the traffic is watched for the canary that must not come back.
 const WATCHED: Duration = Duration::from_secs(3);
 
@@ -56,7 +59,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 async fn show(args: &DemoArgs, mut voice: Voice<'_>) -> Result<Summary, Failure> {
     let mut end = Signals::listen()?;
-    let origins = Origins::start(f64::from(args.failing) / 100.0).await?;
+    let origins = Origins::start(failing(args)).await?;
     let stage = tokio::select! {
         stage = Stage::set(args.port, origins.addresses, GOOD) => stage?,
         () = end.came() => return Err(Failure::Interrupted),
@@ -74,6 +77,11 @@ async fn show(args: &DemoArgs, mut voice: Voice<'_>) -> Result<Summary, Failure>
     told
 }
 
+/// The share of its requests that the bad release fails, 0 to 1.
+fn failing(args: &DemoArgs) -> f64 {
+    f64::from(args.failing) / 100.0
+}
+
 /// The acts, one after the other, while users go on.
 async fn play(
     args: &DemoArgs,
@@ -83,24 +91,21 @@ async fn play(
 ) -> Result<Summary, Failure> {
     let traffic = Traffic::start(stage.ports.https, &stage.ca, args.rate)?;
     voice.introduce(args.port, stage.ports, args.rate)?;
-    let promoted = promotion(stage, voice).await?;
+    let promoted_in = promotion(stage, voice).await?;
+    sleep(BREATH).await;
     let failed_before = traffic.seen.failed();
     let rolled_back = rollback(args, stage, voice).await?;
-
     let first_failure = origins.shop_3.first_failure().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    voice.detail(&format!(
-        "{} after its first failure; {}",
-        first_failure
-            .map_or_else(|| "not".into(), |first| voice::seconds(rolled_back.at.saturating_sub(first))),
-        voice::attempts(&rolled_back.evidence.canary)
-    ))?;
+    let rolled_back_in = first_failure.map(|first| rolled_back.at.saturating_sub(first));
+    voice.rolled_back(&rolled_back, rolled_back_in)?;
+    sleep(BREATH).await;
     let (requests_after, canary_after) = refusal(stage, origins, &traffic, voice).await?;
     let summary = Summary {
         promoted: GOOD.canary,
-        promoted_in: promoted.1.saturating_sub(promoted.0),
+        promoted_in,
         rolled_back: BAD.canary,
         breach: rolled_back.cause.to_string(),
-        rolled_back_in: first_failure.map(|first| rolled_back.at.saturating_sub(first)),
+        rolled_back_in,
         canary_requests: origins.shop_3.requests(),
         canary_failures: origins.shop_3.failures(),
         requests: traffic.seen.requests(),
@@ -108,19 +113,14 @@ async fn play(
         failed_before,
         requests_after,
         canary_after,
-        failing_per_minute: 60.0
-            * f64::from(args.rate)
-            * SHOP_SHARE
-            * voice.last_share()
-            * f64::from(args.failing)
-            / 100.0,
+        failing_per_minute: 60.0 * f64::from(args.rate) * SHOP_SHARE * voice.last_share() * failing(args),
     };
     voice.conclude(&summary)?;
     Ok(summary)
 }
 
-/// The good release climbs all steps; when it began and when it was done.
-async fn promotion(stage: &Stage, voice: &mut Voice<'_>) -> Result<(Duration, Duration), Failure> {
+/// The good release climbs all steps; how long that took.
+async fn promotion(stage: &Stage, voice: &mut Voice<'_>) -> Result<Duration, Failure> {
     voice.act(&format!(
         "1. A good release: the file names {} as the canary beside {}.",
         GOOD.canary, GOOD.stable
@@ -132,7 +132,7 @@ async fn promotion(stage: &Stage, voice: &mut Voice<'_>) -> Result<(Duration, Du
         .await?;
     let begun = rollout.history.first().map(|change| change.at);
     match (begun, rollout.history.last()) {
-        (Some(begun), Some(last)) if rollout.state == "completed" => Ok((begun, last.at)),
+        (Some(begun), Some(last)) if rollout.state == "completed" => Ok(last.at.saturating_sub(begun)),
         (_, last) => {
             let why = last.map(|change| change.cause.to_string()).unwrap_or_default();
             Err(Failure::Failed(format!("{promise}: {why}")))

@@ -58,7 +58,7 @@ impl Summary {
             ("failed requests users saw", seen),
             (
                 "without failover",
-                format!("{} more: what {bad} failed was asked again of {good}, unnoticed", self.spared()),
+                format!("{} more: {good} answered what {bad} failed, and no user noticed", self.spared()),
             ),
             (
                 "without the rollback",
@@ -124,7 +124,7 @@ pub(super) mod tests {
     fn a_summary_counts_what_users_saw_and_what_they_were_spared() {
         let [seen, spared, stayed, _] = kept().lines();
         assert_eq!(seen, ("failed requests users saw", "0 of 4500".into()));
-        assert_eq!(spared.1, "6 more: what shop-3 failed was asked again of shop-2, unnoticed");
+        assert_eq!(spared.1, "6 more: shop-2 answered what shop-3 failed, and no user noticed");
         assert_eq!(stayed.1, "about 960 failures of shop-3 a minute, until somebody notices");
     }
 

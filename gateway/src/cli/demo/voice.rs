@@ -94,6 +94,13 @@ impl<'a> Voice<'a> {
         writeln!(self.out, "{line}")
     }
 
+    /// How quickly that was.
+    pub(super) fn rolled_back(&mut self, change: &Change, took: Option<Duration>) -> io::Result<()> {
+        let after =
+            took.map_or_else(String::new, |took| format!("{} after its first failure, ", seconds(took)));
+        self.detail(&format!("{after}on {}", attempts(&change.evidence.canary)))
+    }
+
     /// More about the last line.
     pub(super) fn detail(&mut self, sentence: &str) -> io::Result<()> {
         writeln!(self.out, "{:19}{sentence}", "")?;
@@ -148,12 +155,12 @@ fn sentence(change: &Change) -> Option<(&'static str, String)> {
 }
 
 /// Attempts and how many of them failed.
-pub(super) fn attempts(counts: &Counts) -> String {
+fn attempts(counts: &Counts) -> String {
     format!("{} attempts, {} failed", counts.attempts, counts.failures)
 }
 
 /// A time of any size up to a minute.
-pub(super) fn seconds(time: Duration) -> String {
+fn seconds(time: Duration) -> String {
     match time.as_millis() {
         millis @ ..1000 => format!("{millis} ms"),
         _ => format!("{:.1} s", time.as_secs_f64()),
