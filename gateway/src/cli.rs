@@ -4,11 +4,14 @@
 //! [`Failure`], which is where exit statuses come from.
 
 pub mod cert;
+pub mod check;
 pub mod client;
 pub mod demo;
 pub mod demo_origin;
+pub mod explain;
 pub mod init;
 pub mod reload;
+pub mod schema;
 pub mod status;
 pub mod table;
 
@@ -23,6 +26,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use client::AdminAddress;
 
 use crate::server;
+use crate::terminal;
 
 /// The configuration file a command takes when none is named.
 pub const DEFAULT_CONFIG: &str = "gateway.yaml";
@@ -49,8 +53,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(RunArgs),
+    Check(CheckArgs),
     Reload(ReloadArgs),
     Status(StatusArgs),
+    Explain(ExplainArgs),
+    Schema(SchemaArgs),
     Init(InitArgs),
     #[command(subcommand)]
     Cert(CertCommand),
@@ -124,6 +131,10 @@ pub struct ExplainArgs {
     /// A request header; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
+
+    /// The address the request comes from [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub from: Option<std::net::IpAddr>,
 
     /// Answer from this file, without a running gateway
     #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "admin")]
@@ -367,8 +378,11 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Run(args) => serve(&args),
+        Command::Check(args) => check::run(&args, out),
         Command::Reload(args) => reload::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
+        Command::Schema(SchemaArgs {}) => schema::run(out),
         Command::Init(InitArgs {}) => init::run(&PathBuf::from(DEFAULT_CONFIG), out),
         Command::Cert(CertCommand::Dev(args)) => cert::run(&args, out),
         Command::Completions(args) => completions(args.shell, out),
@@ -382,7 +396,9 @@ fn serve(args: &RunArgs) -> Result<(), Failure> {
     match crate::server::run(&args.config.path) {
         Ok(server::Ended::Drained) => Ok(()),
         Ok(server::Ended::Cut) => Err(Failure::Cut),
-        Err(server::StartError::Configuration(report)) => Err(Failure::Report(report.to_string())),
+        Err(server::StartError::Configuration(report)) => {
+            Err(Failure::Report(terminal::rendered(&report).trim_end().to_owned()))
+        }
         Err(error) => Err(Failure::Failed(error.to_string())),
     }
 }

@@ -6,10 +6,12 @@ pub mod server;
 pub mod telemetry;
 
 mod admin;
+mod explain;
 mod listener;
 mod proxy;
 mod reload;
 mod rollouts;
 mod runtime;
 mod snapshot;
+mod terminal;
 mod upstream;

@@ -254,3 +254,56 @@ fn written(host: &HostPattern) -> String {
         HostPattern::Wildcard(parent) => format!("*.{parent}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{cert, init};
+
+    /// Loads a file of this repository, its certificates in a directory of their own.
+    fn loads(name: &str, certificates: &str) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+        let text = std::fs::read_to_string(&written).expect("a file of the repository");
+        let made = directory.path().join("certs");
+        cert::ensure(&made, &cert::DEFAULT_HOSTS.map(str::to_owned), SystemTime::now()).expect("made");
+        let text = text.replace(certificates, &made.display().to_string());
+        assert!(!good(directory.path(), &text).gateway.routes.is_empty(), "{name}");
+    }
+
+    fn good(directory: &Path, text: &str) -> Loaded {
+        let path = directory.join("gateway.yaml");
+        std::fs::write(&path, text).expect("written");
+        let loaded = load(&path).unwrap_or_else(|report| panic!("{report}"));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        loaded
+    }
+
+    #[test]
+    fn what_make_run_serves_loads_without_a_warning() {
+        loads("config/gateway.yaml", "../certs");
+    }
+
+    #[test]
+    fn what_compose_serves_loads_without_a_warning() {
+        loads("docker/gateway.yaml", "/var/lib/gateway/certs");
+    }
+
+    #[test]
+    fn what_init_writes_loads_without_a_warning() {
+        let directory = tempfile::tempdir().expect("a directory");
+        good(directory.path(), init::TEMPLATE);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_reported_where_it_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("gateway.yaml");
+        let template = init::TEMPLATE.replace("  # https:", "  https:").replace("  #   ", "    ");
+        std::fs::write(&path, &template).expect("written");
+        let report = load(&path).expect_err("no certificate");
+        let line = template.lines().position(|line| line.contains("tls: {")).map(|line| line + 1);
+        assert_eq!(report.to_json()[0]["code"], "gateway::file");
+        assert_eq!(report.to_json()[0]["line"].as_u64(), line.map(|line| line as u64));
+    }
+}

@@ -4,7 +4,7 @@ mod admission;
 mod attempt;
 pub(crate) mod context;
 mod forward;
-mod host;
+pub(crate) mod host;
 pub(crate) mod identity;
 mod record;
 pub(crate) mod rejection;
@@ -112,6 +112,16 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         attempt::answered(session, upstream_response, ctx)?;
         forward::response(upstream_response, ctx);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        upstream_response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> Result<()> {
+        forward::unchunk(session.req_header().version, upstream_response);
         Ok(())
     }
 

@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gateway_core::config::changes::Change;
 use gateway_core::config::report::Report;
+use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -19,6 +20,9 @@ use crate::telemetry::labels::Reload;
 
 /// Changes that come together are one change.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How long a directory may keep changing before it is looked at.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a reload did.
 pub(crate) struct Outcome {
@@ -58,16 +62,18 @@ fn crashed(path: &Path, reason: &str) -> Report {
 }
 
 fn account(runtime: &Runtime, result: &Result<Outcome, Report>) {
-    let label = if result.is_ok() { Reload::Success } else { Reload::Failure };
-    runtime.metrics.note_reload(label, SystemTime::now());
     match result {
         Ok(outcome) => {
+            runtime.note_reload(Reload::Success, 0);
             tracing::info!(revision = outcome.revision, changed = outcome.changed.join("; "), "reloaded");
             if !outcome.warnings.is_empty() {
                 tracing::warn!("the configuration has warnings\n{}", outcome.warnings);
             }
         }
-        Err(report) => tracing::error!("not reloaded; the previous configuration serves on\n{report}"),
+        Err(report) => {
+            runtime.note_reload(Reload::Failure, report.errors());
+            tracing::error!("not reloaded; the previous configuration serves on\n{report}");
+        }
     }
 }
 
@@ -113,10 +119,11 @@ async fn follow_files(
             refused = reload(&runtime).await.is_err().then_some(now);
             continue;
         }
+        let files = snapshot.files.clone();
         drop(snapshot);
         tokio::select! {
             event = changes.recv() => match event {
-                Some(event) if concerns_files(&event) => settle(&mut changes).await,
+                Some(event) if concerns(&event, &files) => settle(&mut changes).await,
                 Some(_) => {}
                 None => return,
             },
@@ -125,13 +132,23 @@ async fn follow_files(
     }
 }
 
-/// Waits until nothing has changed for [`DEBOUNCE`].
+/// Waits until nothing has changed for [`DEBOUNCE`], at most [`PATIENCE`].
 async fn settle(changes: &mut UnboundedReceiver<notify::Result<Event>>) {
-    while let Ok(Some(_)) = tokio::time::timeout(DEBOUNCE, changes.recv()).await {}
+    let quiet = async { while let Ok(Some(_)) = tokio::time::timeout(DEBOUNCE, changes.recv()).await {} };
+    // A directory that is never quiet is looked at all the same.
+    let _ = tokio::time::timeout(PATIENCE, quiet).await;
 }
 
-fn concerns_files(event: &notify::Result<Event>) -> bool {
-    !matches!(event, Ok(Event { kind: EventKind::Access(_), .. }))
+/// Whether an event may have changed what the files say. Any name that comes, goes or moves may: it can be a link on the
+/// way to one of them. What is written to other files, a log perhaps, is no concern.
+fn concerns(event: &notify::Result<Event>, files: &[PathBuf]) -> bool {
+    let Ok(event) = event else { return true };
+    let is_ours = |path: &PathBuf| files.iter().any(|file| file.file_name() == path.file_name());
+    match event.kind {
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => event.paths.iter().any(is_ours),
+        _ => true,
+    }
 }
 
 fn watch_directories(watcher: &mut RecommendedWatcher, watched: &mut HashSet<PathBuf>, files: &[PathBuf]) {

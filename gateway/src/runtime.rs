@@ -22,6 +22,7 @@ use crate::rollouts::store::Store;
 use crate::server::StartError;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::labels::Reload;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Materials;
 use crate::upstream::registry::Registry;
@@ -41,8 +42,18 @@ pub(crate) struct Runtime {
     current: ArcSwap<Snapshot>,
     publishing: Mutex<()>,
     published: Notify,
+    last_reload: parking_lot::Mutex<Option<LastReload>>,
     ready: AtomicBool,
     draining: AtomicBool,
+}
+
+/// How the last reload ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastReload {
+    pub(crate) result: Reload,
+    pub(crate) at: SystemTime,
+    /// How much was wrong; 0 after a success.
+    pub(crate) errors: usize,
 }
 
 impl Runtime {
@@ -76,6 +87,7 @@ impl Runtime {
             rollouts,
             publishing: Mutex::new(()),
             published: Notify::new(),
+            last_reload: parking_lot::Mutex::new(None),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }))
@@ -153,9 +165,26 @@ impl Runtime {
         self.snapshot().listeners.values().map(|listener| listener.metrics.open()).sum()
     }
 
+    /// How the last reload ended; `None` before the first.
+    pub(crate) fn last_reload(&self) -> Option<LastReload> {
+        *self.last_reload.lock()
+    }
+
+    /// Counts a reload and remembers it as the last.
+    pub(crate) fn note_reload(&self, result: Reload, errors: usize) {
+        let at = SystemTime::now();
+        self.metrics.note_reload(result, at);
+        *self.last_reload.lock() = Some(LastReload { result, at, errors });
+    }
+
+    /// Whether every listener is up.
+    pub(crate) fn is_started(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
     /// Whether requests are welcome: started, and not stopping.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !self.is_draining()
+        self.is_started() && !self.is_draining()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

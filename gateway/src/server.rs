@@ -10,7 +10,6 @@ use std::time::Duration;
 use gateway_core::config::model::{Gateway, Socket as AdminSocket};
 use gateway_core::name::ListenerName;
 use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::v2::server::default_h2_options;
@@ -29,6 +28,7 @@ use crate::load::{self, Loaded};
 use crate::proxy::Proxy;
 use crate::reload;
 use crate::runtime::Runtime;
+use crate::terminal;
 use crate::upstream::resolve;
 
 /// Connections that may wait to be accepted.
@@ -47,7 +47,6 @@ const UPSTREAM_POOL: usize = 4096;
 /// Windows for uploads over HTTP/2: per stream, and for a connection (DESIGN §5).
 const H2_STREAM_WINDOW: u32 = 256 << 10;
 const H2_CONNECTION_WINDOW: u32 = 1 << 20;
-const H2_IDLE: Duration = Duration::from_secs(75);
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +96,7 @@ struct Sockets {
 pub fn run(path: &Path) -> Result<Ended, StartError> {
     let loaded = load::load(path)?;
     if !loaded.warnings.is_empty() {
-        eprint!("{}", loaded.warnings);
+        eprint!("{}", terminal::rendered(&loaded.warnings));
     }
     let sockets = Sockets::bind(&loaded.gateway)?;
     let edge = runtime("edge", threads(&loaded.gateway))?;
@@ -133,7 +132,7 @@ impl Sockets {
         }
         let admin = match &gateway.admin.listen {
             AdminSocket::Tcp(address) => bind(*address)
-                .map(admin::AdminListener::Tcp)
+                .map(admin::AdminListener::tcp)
                 .map_err(|error| refused("admin".into(), address, &error))?,
             AdminSocket::Unix(path) => admin::AdminListener::bind_unix(path)
                 .map_err(|error| refused("admin".into(), &path.display(), &error))?,
@@ -229,9 +228,6 @@ fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
     let mut h2 = default_h2_options();
     h2.initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
     proxy.h2_options = Some(h2);
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(H2_IDLE);
-    proxy.server_options = Some(options);
     proxy
 }
 

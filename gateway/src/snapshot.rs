@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gateway_core::client_ip::TrustedProxies;
 use gateway_core::config::model::{self, Gateway};
@@ -56,6 +56,7 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     /// In bytes.
     pub(crate) body_limit: u64,
+    pub(crate) timeout: Option<Duration>,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -131,6 +132,7 @@ impl Route {
         Some(Self {
             name: name.clone(),
             body_limit: route.body_limit.0,
+            timeout: route.timeout,
             in_flight: metrics.in_flight(Some(name)),
             metrics: service
                 .releases

@@ -11,3 +11,4 @@ pub mod labels;
 pub mod metrics;
 mod process;
 pub mod process_log;
+pub(crate) mod rfc3339;

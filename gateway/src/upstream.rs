@@ -5,6 +5,7 @@ pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod resolve;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,11 +231,31 @@ impl Release {
     }
 
     /// An endpoint for the next attempt, counted as busy until the guard goes; nothing only when there is none.
-    pub(crate) fn pick(&self, tried: &mut Tried, key: Option<&[u8]>) -> Option<(Arc<Endpoint>, InFlight)> {
+    ///
+    /// `hash` goes by the user's key, else by the client's address.
+    pub(crate) fn pick(
+        &self,
+        tried: &mut Tried,
+        key: Option<&str>,
+        client: IpAddr,
+    ) -> Option<(Arc<Endpoint>, InFlight)> {
         let members = self.members.load();
-        let index = members.pool.pick(tried, key, fastrand::u64(..))?;
+        let mut draw = |key: Option<&[u8]>| members.pool.pick(tried, key, fastrand::u64(..));
+        let index = match (self.choice, key) {
+            (Choice::Hash, Some(key)) => draw(Some(key.as_bytes())),
+            (Choice::Hash, None) => draw(Some(&octets(client))),
+            _ => draw(None),
+        }?;
         let endpoint = members.endpoints[index].clone();
         let in_flight = endpoint.state.begin();
         Some((endpoint, in_flight))
+    }
+}
+
+/// An address as bytes, IPv4 mapped into IPv6.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }

@@ -1,5 +1,7 @@
 //! Origins do what their scripts say, and load counts what they do.
 
+#![allow(clippy::unwrap_used, reason = "what does not work ends the test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

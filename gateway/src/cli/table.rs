@@ -25,7 +25,11 @@ pub fn inline(value: &Value) -> String {
         Value::Null => "-".into(),
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) => match number.as_f64() {
+            // A weight of 90.0 reads as 90.
+            Some(value) if number.is_f64() => value.to_string(),
+            _ => number.to_string(),
+        },
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(inline).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
@@ -167,6 +171,6 @@ CONFIG
 
     #[test]
     fn what_is_no_object_is_one_line() {
-        assert_eq!(render(&json!(["a", 1, null, false])), "a, 1, -, no\n");
+        assert_eq!(render(&json!(["a", 1, 90.0, null, false])), "a, 1, 90, -, no\n");
     }
 }

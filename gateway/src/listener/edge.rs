@@ -12,7 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gateway_core::name::ListenerName;
 use gateway_core::proxy_protocol;
-use pingora::apps::ServerApp;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, Stream};
 use pingora::proxy::HttpProxy;
@@ -50,7 +52,7 @@ enum Closed {
 
 impl Edge {
     /// Prepares a connection; everything a client may dawdle with is inside the listener's handshake deadline.
-    async fn open(&self, mut socket: L4Stream) -> Option<EdgeStream> {
+    async fn open(&self, mut socket: L4Stream) -> Option<(EdgeStream, Arc<Listener>)> {
         let snapshot = self.runtime.snapshot();
         let listener = snapshot.listeners.get(&self.name)?.clone();
         let prepared = self.prepare(&listener, &snapshot.trusted, &mut socket).await;
@@ -66,8 +68,8 @@ impl Edge {
             listener.metrics.handshakes.count(Handshake::Ok);
         }
         let connection =
-            Arc::new(Connection::new(listener, peer, tls, snapshot.model.request_id.clone(), slot));
-        EdgeStream::new(transport, connection).ok()
+            Arc::new(Connection::new(listener.clone(), peer, tls, snapshot.model.request_id.clone(), slot));
+        EdgeStream::new(transport, connection).ok().map(|stream| (stream, listener))
     }
 
     async fn prepare(
@@ -134,12 +136,46 @@ async fn read_proxy_header(socket: &mut L4Stream) -> io::Result<Option<SocketAdd
     }
 }
 
+/// The shared proxy with the settings of one connection's listener, which Pingora keeps for a proxy as a whole.
+struct OnListener {
+    proxy: Arc<HttpProxy<Proxy>>,
+    options: HttpServerOptions,
+}
+
+impl OnListener {
+    fn new(proxy: Arc<HttpProxy<Proxy>>, listener: &Listener) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(listener.limits.keepalive);
+        Self { proxy, options }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for OnListener {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
 #[async_trait]
 impl ServerApp for Edge {
     async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let socket = session.into_any().downcast::<L4Stream>().ok()?;
-        let stream = self.open(*socket).await?;
-        ServerApp::process_new(&self.proxy, Box::new(stream), shutdown).await
+        let (stream, listener) = self.open(*socket).await?;
+        let app = Arc::new(OnListener::new(self.proxy.clone(), &listener));
+        ServerApp::process_new(&app, Box::new(stream), shutdown).await
     }
 
     async fn cleanup(&self) {

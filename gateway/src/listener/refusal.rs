@@ -28,7 +28,7 @@ impl Refusal {
     pub(crate) fn reason(self) -> BadRequest {
         match self {
             Self::HeaderTimeout => BadRequest::HeaderTimeout,
-            Self::HeaderTooLarge => BadRequest::HeadersTooLarge,
+            Self::HeaderTooLarge => BadRequest::HeaderTooLarge,
             Self::Malformed => BadRequest::Malformed,
             Self::Connect => BadRequest::Method,
             Self::ProxyHeader => BadRequest::ProxyHeader,

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub(crate) struct EdgeStream {
     header: HeaderWatch,
     deadline: Option<Deadline>,
     refusal: Option<Outgoing>,
+    /// Whether something was written and not flushed.
+    unflushed: bool,
 }
 
 /// How the header of a request is recognised among the bytes.
@@ -77,7 +79,15 @@ impl EdgeStream {
         // Pingora hands this one field of a stream through to every session, whatever the protocol.
         let carrier = ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
         let digest = ProxyDigest::new(Box::new(carrier), Some(Box::new(connection.clone())));
-        Ok(Self { transport, connection, digest: Arc::new(digest), header, deadline: None, refusal: None })
+        Ok(Self {
+            transport,
+            connection,
+            digest: Arc::new(digest),
+            header,
+            deadline: None,
+            refusal: None,
+            unflushed: false,
+        })
     }
 
     /// The header that is due, by a number that tells it from others of this connection; nothing while none is.
@@ -131,6 +141,15 @@ impl EdgeStream {
         deadline.end.as_mut().poll(cx)
     }
 
+    /// Sends what is buffered when there is nothing to read: Pingora does not flush a body of known length before its
+    /// end, so a slow origin's first bytes would wait for the last ones.
+    fn flush_while_idle(&mut self, cx: &mut Context<'_>) {
+        if self.unflushed && Pin::new(&mut self.transport).poll_flush(cx).is_ready() {
+            // An error shows at the next write.
+            self.unflushed = false;
+        }
+    }
+
     /// Whether Pingora is answering a request that none of its hooks saw.
     fn answers_unseen_request(&self) -> bool {
         matches!(self.header, HeaderWatch::Http1 { .. }) && self.connection.phase() != Phase::Request
@@ -172,6 +191,7 @@ impl AsyncRead for EdgeStream {
             this.observe(&buf.filled()[before..]);
             return Poll::Ready(result);
         }
+        this.flush_while_idle(cx);
         match due {
             Some(header) if this.poll_deadline(header, cx).is_ready() => {
                 Poll::Ready(Err(this.refuse(cx, Refusal::HeaderTimeout)))
@@ -186,11 +206,14 @@ impl AsyncWrite for EdgeStream {
         if self.answers_unseen_request() {
             return self.poll_replace(cx, buf);
         }
+        self.unflushed = true;
         Pin::new(&mut self.transport).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+        self.unflushed = false;
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -206,6 +229,7 @@ impl AsyncWrite for EdgeStream {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_replace(cx, first);
         }
+        self.unflushed = true;
         Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
     }
 
@@ -297,6 +321,17 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+impl Drop for EdgeStream {
+    /// Ends TLS in order where Pingora just lets go of an idle connection. Never in the middle of a request: a body
+    /// that broke off must not look as if the end of the connection were its end.
+    fn drop(&mut self) {
+        if matches!(self.transport, Transport::Tls(_)) && self.connection.phase() != Phase::Request {
+            // Whatever the socket does not take at once is not worth waiting for.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::client_ip;
+use gateway_core::config::model::Sticky;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
@@ -46,6 +47,9 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
         session.as_mut().set_read_timeout(Some(limits.body_idle));
         session.as_mut().set_total_drain_timeout(Some(DRAIN));
         session.as_mut().set_pipelining_enabled(true);
+        // RFC 9110 §15.2: a server must not send 1xx to an HTTP/1.0 client.
+        let before_http_11 = session.req_header().version < Version::HTTP_11;
+        session.as_mut().set_ignore_info_resp(before_http_11);
     }
     session.as_mut().set_write_timeout(Some(limits.body_idle));
     ctx.connection = Some(connection);
@@ -72,6 +76,7 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     let route = find_route(session.req_header(), ctx)?;
     ctx.in_flight = Some(route.in_flight.enter());
     ctx.metrics = Some(route.own_metrics.clone());
+    ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
     check_body_length(&session.req_header().headers, &route)?;
     if ctx.upgrade {
@@ -213,21 +218,13 @@ fn sticky_key(
     service: &Service,
     ctx: &Context,
 ) -> (Option<String>, Option<HeaderValue>) {
-    use gateway_core::config::model::Sticky;
-    match &service.definition.rollout.sticky {
-        Sticky::Off => (None, None),
-        Sticky::ClientIp => (Some(ctx.client.ip.to_string()), None),
-        Sticky::Header(name) => {
-            let value = request.headers.get(name).and_then(|value| value.to_str().ok());
-            (value.map(str::to_owned), None)
-        }
-        Sticky::Cookie { name, ttl } => match identity::cookie(&request.headers, name) {
-            Some(user) => (Some(user.to_owned()), None),
-            None => {
-                let user = identity::mint_user();
-                let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.client.https);
-                (Some(user), cookie)
-            }
-        },
+    let sticky = &service.definition.rollout.sticky;
+    let key = identity::sticky_key(sticky, &request.headers, ctx.client.ip);
+    let Sticky::Cookie { name, ttl } = sticky else { return (key, None) };
+    if key.is_some() {
+        return (key, None);
     }
+    let user = identity::mint_user();
+    let cookie = identity::set_user_cookie(name, &user, *ttl, ctx.client.https);
+    (Some(user), cookie)
 }

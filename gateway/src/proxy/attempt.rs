@@ -12,7 +12,7 @@ use gateway_core::websocket::{FrameWatch, GOING_AWAY};
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Attempt, Chosen, Context};
@@ -42,14 +42,34 @@ pub(super) fn begin(ctx: &mut Context) -> Result<Box<HttpPeer>> {
     let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
     ctx.rejection = None;
-    let mut peer = Box::new(endpoint.peer.clone());
+    let attempt = Attempt::new(endpoint, in_flight);
+    let mut peer = Box::new(attempt.endpoint.peer.clone());
     if ctx.upgrade {
         peer.options.read_timeout = Some(TUNNEL_IDLE);
         peer.options.write_timeout = Some(TUNNEL_IDLE);
         peer.options.set_http_version(1, 1);
+    } else if let Some(end) = ctx.deadline {
+        let left = end.saturating_duration_since(attempt.started);
+        if left.is_zero() {
+            return refuse(ctx, Rejection::UpstreamTimeout);
+        }
+        bound(&mut peer.options, left);
     }
-    ctx.attempt = Some(Attempt::new(endpoint, in_flight));
+    ctx.attempt = Some(attempt);
     Ok(peer)
+}
+
+/// No single wait may be longer than the time that is left.
+fn bound(options: &mut PeerOptions, left: Duration) {
+    let waits = [
+        &mut options.connection_timeout,
+        &mut options.total_connection_timeout,
+        &mut options.read_timeout,
+        &mut options.write_timeout,
+    ];
+    for wait in waits {
+        *wait = Some(wait.map_or(left, |wait| wait.min(left)));
+    }
 }
 
 fn refuse<T>(ctx: &mut Context, rejection: Rejection) -> Result<T> {
@@ -60,12 +80,12 @@ fn refuse<T>(ctx: &mut Context, rejection: Rejection) -> Result<T> {
 /// An endpoint of the chosen release; of another one when that has none at all.
 fn pick(ctx: &mut Context) -> Option<(Arc<Endpoint>, InFlight)> {
     let chosen = ctx.chosen.as_mut()?;
-    let key = chosen.key.as_deref().map(str::as_bytes);
-    if let Some(picked) = chosen.release.pick(&mut ctx.tried, key) {
+    let key = chosen.key.as_deref();
+    if let Some(picked) = chosen.release.pick(&mut ctx.tried, key, ctx.client.ip) {
         return Some(picked);
     }
     let other = standby(&chosen.service, &chosen.release)?;
-    let picked = other.pick(&mut ctx.tried, key)?;
+    let picked = other.pick(&mut ctx.tried, key, ctx.client.ip)?;
     chosen.release = other;
     chosen.randomised = false;
     recount(ctx);
@@ -108,8 +128,8 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
     let template = &chosen.service.template;
     if ctx.upgrade {
         attempt.watchdog = Watchdog::until(chosen.release.retirement.over(), socket);
-    } else if template.needs_watchdog() {
-        attempt.watchdog = Watchdog::watch(socket, template.timeouts.first_byte);
+    } else if template.needs_watchdog() || (template.is_http1() && ctx.deadline.is_some()) {
+        attempt.watchdog = Watchdog::watch(socket, template.timeouts.first_byte, ctx.deadline);
     }
 }
 
@@ -159,6 +179,9 @@ pub(super) fn progressed(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mu
     }
     if chosen.release.retirement.is_over() && !end_of_stream {
         return Error::e_explain(ErrorType::InternalError, "the release was rolled back");
+    }
+    if !end_of_stream && ctx.deadline.is_some_and(|end| Instant::now() >= end) {
+        return Err(Error::new_up(ErrorType::ReadTimedout));
     }
     if let Some(watchdog) = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()) {
         watchdog.extend(chosen.service.template.timeouts.idle);

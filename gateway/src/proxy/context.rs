@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) body_done: bool,
     /// Whether the client asks to switch protocols (WebSocket).
     pub(crate) upgrade: bool,
+    /// When the whole exchange must be over, if the route says so.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) connected: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
@@ -119,6 +121,7 @@ impl Context {
             body_bytes: 0,
             body_done: false,
             upgrade: false,
+            deadline: None,
             connected: None,
             first_byte: None,
             in_flight: None,

@@ -174,6 +174,14 @@ fn remove_hop_by_hop(response: &mut ResponseHeader) {
     }
 }
 
+/// HTTP/1.0 knows no chunks, which Pingora has put in place of an unknown length: the end of the connection ends the
+/// body instead (RFC 9112 §6.3).
+pub(super) fn unchunk(client: Version, response: &mut ResponseHeader) {
+    if client < Version::HTTP_11 {
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
+}
+
 /// Puts the request id on an answer.
 pub(super) fn stamp(response: &mut ResponseHeader, ctx: &Context) {
     let _ = response.insert_header(ctx.snapshot.model.request_id.clone(), ctx.request_id.clone());

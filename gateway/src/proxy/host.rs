@@ -3,7 +3,7 @@
 /// Lower case, without port, brackets and trailing dot (RFC 3986 §3.2.2, RFC 9110 §7.2).
 ///
 /// `None` for what is no host: empty, user information, spaces, a port that is no number.
-pub(super) fn normalise(authority: &str) -> Option<String> {
+pub(crate) fn normalise(authority: &str) -> Option<String> {
     let (host, port) = split_port(authority)?;
     let valid_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
     let name = host.strip_suffix('.').unwrap_or(host);

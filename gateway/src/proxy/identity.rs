@@ -1,8 +1,10 @@
 //! Names for requests and users: request ids, trace contexts, and the cookie that makes a user stay with a release.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use gateway_core::config::model::Sticky;
 use gateway_core::request_id::{self, RequestId};
 use gateway_core::trace_context::TraceParent;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -42,6 +44,16 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
         .flat_map(|field| field.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
         .filter(|value| !value.is_empty())
+}
+
+/// The key by which a request is assigned to a release; `None` when it carries none, and draws for itself.
+pub(crate) fn sticky_key(sticky: &Sticky, headers: &HeaderMap, client_ip: IpAddr) -> Option<String> {
+    match sticky {
+        Sticky::Off => None,
+        Sticky::ClientIp => Some(client_ip.to_string()),
+        Sticky::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        Sticky::Cookie { name, .. } => cookie(headers, name).map(str::to_owned),
+    }
 }
 
 /// `Set-Cookie` for a user's name.

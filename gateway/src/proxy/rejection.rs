@@ -97,7 +97,7 @@ impl Rejection {
             Self::BadPath => Some(BadRequest::Path),
             Self::BadFields => Some(BadRequest::Malformed),
             Self::UriTooLong => Some(BadRequest::UriTooLong),
-            Self::HeaderTooLarge => Some(BadRequest::HeadersTooLarge),
+            Self::HeaderTooLarge => Some(BadRequest::HeaderTooLarge),
             _ => None,
         }
     }

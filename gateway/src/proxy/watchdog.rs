@@ -24,22 +24,25 @@ struct Shared {
     begun: Instant,
     /// Milliseconds after `begun`.
     deadline: AtomicU64,
+    /// Beyond which it is never extended, likewise.
+    last: u64,
     bitten: AtomicBool,
 }
 
 impl Watchdog {
-    /// Watches `socket`, whose first byte is due within `limit`. `None` when the process is out of descriptors.
+    /// Watches `socket`, whose first byte is due within `limit` and whose last one by `end`. `None` when the process is
+    /// out of descriptors.
     ///
     /// The descriptor is duplicated, so that a number used again meanwhile is never hit.
-    pub(crate) fn watch(socket: RawFd, limit: Duration) -> Option<Self> {
-        let shared = Arc::new(Shared::new(limit));
+    pub(crate) fn watch(socket: RawFd, limit: Duration, end: Option<Instant>) -> Option<Self> {
+        let shared = Arc::new(Shared::new(limit, end));
         let task = tokio::spawn(bite(shared.clone(), duplicate(socket)?, silence(shared.clone())));
         Some(Self { shared, task })
     }
 
     /// Watches `socket` until `end` comes.
     pub(crate) fn until(end: impl Future<Output = ()> + Send + 'static, socket: RawFd) -> Option<Self> {
-        let shared = Arc::new(Shared::new(Duration::ZERO));
+        let shared = Arc::new(Shared::new(Duration::ZERO, None));
         let task = tokio::spawn(bite(shared.clone(), duplicate(socket)?, end));
         Some(Self { shared, task })
     }
@@ -47,7 +50,7 @@ impl Watchdog {
     /// Grants another `limit` from now on.
     pub(crate) fn extend(&self, limit: Duration) {
         let deadline = self.shared.begun.elapsed() + limit;
-        self.shared.deadline.store(deadline.as_millis() as u64, Ordering::Relaxed);
+        self.shared.deadline.store(millis(deadline).min(self.shared.last), Ordering::Relaxed);
     }
 
     /// Whether the deadline has passed and the socket was shut down.
@@ -63,10 +66,16 @@ impl Drop for Watchdog {
 }
 
 impl Shared {
-    fn new(limit: Duration) -> Self {
-        let deadline = AtomicU64::new(limit.as_millis() as u64);
-        Self { begun: Instant::now(), deadline, bitten: AtomicBool::new(false) }
+    fn new(limit: Duration, end: Option<Instant>) -> Self {
+        let begun = Instant::now();
+        let last = end.map_or(u64::MAX, |end| millis(end.saturating_duration_since(begun)));
+        let deadline = AtomicU64::new(millis(limit).min(last));
+        Self { begun, deadline, last, bitten: AtomicBool::new(false) }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn duplicate(socket: RawFd) -> Option<OwnedFd> {
@@ -103,7 +112,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_socket_ends_when_the_deadline_passes_and_not_before() {
         let (mut ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let dog = Watchdog::watch(theirs.as_raw_fd(), Duration::from_millis(20)).expect("a watchdog");
+        let dog = Watchdog::watch(theirs.as_raw_fd(), Duration::from_millis(20), None).expect("a watchdog");
         dog.extend(Duration::from_millis(40));
         assert!(!dog.has_bitten());
         let read = tokio::task::spawn_blocking(move || ours.read(&mut [0; 1]));
@@ -114,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn a_watchdog_that_is_called_off_leaves_the_socket_alone() {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        drop(Watchdog::watch(theirs.as_raw_fd(), Duration::ZERO));
+        drop(Watchdog::watch(theirs.as_raw_fd(), Duration::ZERO, None));
         ours.set_nonblocking(true).expect("a socket option");
         tokio::task::yield_now().await;
         let error = (&ours).read(&mut [0; 1]).expect_err("nothing to read");

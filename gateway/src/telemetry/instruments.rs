@@ -6,16 +6,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use prometheus::proto::{self, Metric, MetricType};
 
 use super::counters::{Padded, ShardedCounter, shard, shards};
-use super::family::{Instrument, Series};
+use super::family::{Instrument, counter, gauge};
 use super::labels::Label;
 
 impl Instrument for ShardedCounter {
-    const KIND: &'static str = "counter";
+    const TYPE: MetricType = MetricType::COUNTER;
 
-    fn expose(&self, series: &mut Series<'_>) {
-        series.sample("", &[], self.sum());
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
+        add(&[], counter(self.sum() as f64));
     }
 }
 
@@ -40,11 +41,12 @@ impl<L: Label> Default for CounterBy<L> {
 }
 
 impl<L: Label> Instrument for CounterBy<L> {
-    const KIND: &'static str = "counter";
+    const TYPE: MetricType = MetricType::COUNTER;
+    const LABELS: &'static [&'static str] = &[L::NAME];
 
-    fn expose(&self, series: &mut Series<'_>) {
-        for (label, counter) in L::LABELS.iter().zip(&self.counters) {
-            series.sample("", &[label], counter.sum());
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
+        for (label, count) in L::LABELS.iter().zip(&self.counters) {
+            add(&[label], counter(count.sum() as f64));
         }
     }
 }
@@ -66,10 +68,10 @@ impl Gauge {
 }
 
 impl Instrument for Gauge {
-    const KIND: &'static str = "gauge";
+    const TYPE: MetricType = MetricType::GAUGE;
 
-    fn expose(&self, series: &mut Series<'_>) {
-        series.sample("", &[], self.get());
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
+        add(&[], gauge(self.get()));
     }
 }
 
@@ -91,10 +93,10 @@ impl Occupancy {
 }
 
 impl Instrument for Occupancy {
-    const KIND: &'static str = "gauge";
+    const TYPE: MetricType = MetricType::GAUGE;
 
-    fn expose(&self, series: &mut Series<'_>) {
-        series.sample("", &[], self.get());
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
+        add(&[], gauge(self.get() as f64));
     }
 }
 
@@ -109,20 +111,9 @@ impl Drop for Occupied {
     }
 }
 
-/// Upper bounds of [`Histogram`] buckets: as shown, and in microseconds.
-const BOUNDS: [(&str, u64); 11] = [
-    ("0.005", 5_000),
-    ("0.01", 10_000),
-    ("0.025", 25_000),
-    ("0.05", 50_000),
-    ("0.1", 100_000),
-    ("0.25", 250_000),
-    ("0.5", 500_000),
-    ("1", 1_000_000),
-    ("2.5", 2_500_000),
-    ("5", 5_000_000),
-    ("10", 10_000_000),
-];
+/// Upper bounds of [`Histogram`] buckets in microseconds.
+const BOUNDS: [u64; 11] =
+    [5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000];
 
 /// Durations from 5 ms to 10 s and beyond, rounded down to microseconds.
 ///
@@ -143,7 +134,7 @@ impl Histogram {
     pub fn observe(&self, duration: Duration) {
         let micros =
             duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
-        let bucket = BOUNDS.iter().filter(|(_, bound)| micros > *bound).count();
+        let bucket = BOUNDS.iter().filter(|bound| micros > **bound).count();
         let shard = &self.shards[shard(self.shards.len())].0;
         shard.buckets[bucket].fetch_add(1, Relaxed);
         shard.sum_micros.fetch_add(micros, Relaxed);
@@ -157,20 +148,33 @@ impl Default for Histogram {
 }
 
 impl Instrument for Histogram {
-    const KIND: &'static str = "histogram";
+    const TYPE: MetricType = MetricType::HISTOGRAM;
 
-    fn expose(&self, series: &mut Series<'_>) {
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
         let total = |of: &dyn Fn(&HistogramShard) -> &AtomicU64| {
             self.shards.iter().map(|shard| of(&shard.0).load(Relaxed)).fold(0, u64::wrapping_add)
         };
+        let mut shown = proto::Histogram::default();
         let mut count = 0;
-        for (bucket, bound) in BOUNDS.iter().map(|(shown, _)| *shown).chain(["+Inf"]).enumerate() {
-            count += total(&|shard| &shard.buckets[bucket]);
-            series.sample("_bucket", &[bound], count);
+        let mut buckets = Vec::new();
+        for (slot, bound) in BOUNDS.iter().enumerate() {
+            count += total(&|shard| &shard.buckets[slot]);
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(seconds(*bound));
+            bucket.set_cumulative_count(count);
+            buckets.push(bucket);
         }
-        series.sample("_sum", &[], total(&|shard| &shard.sum_micros) as f64 / 1e6);
-        series.sample("_count", &[], count);
+        shown.set_bucket(buckets);
+        shown.set_sample_count(count + total(&|shard| &shard.buckets[BOUNDS.len()]));
+        shown.set_sample_sum(seconds(total(&|shard| &shard.sum_micros)));
+        let mut metric = Metric::default();
+        metric.set_histogram(shown);
+        add(&[], metric);
     }
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }
 
 /// Methods that have a label of their own.
@@ -216,17 +220,18 @@ fn method_slot(method: &Method) -> usize {
 }
 
 impl Instrument for RequestCounts {
-    const KIND: &'static str = "counter";
+    const TYPE: MetricType = MetricType::COUNTER;
+    const LABELS: &'static [&'static str] = &["method", "http_status"];
 
-    fn expose(&self, series: &mut Series<'_>) {
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
         for (method, classes) in METHODS.iter().zip(&self.classes) {
             for (class, counters) in classes.iter().enumerate() {
                 let Some(counters) = counters.get() else { continue };
-                for (code, counter) in counters.iter().enumerate() {
-                    let Some(counter) = counter.get() else { continue };
+                for (code, count) in counters.iter().enumerate() {
+                    let Some(count) = count.get() else { continue };
                     let status =
                         if class == 0 { "OTHER".to_owned() } else { (class * 100 + code).to_string() };
-                    series.sample("", &[method, &status], counter.sum());
+                    add(&[method, &status], counter(count.sum() as f64));
                 }
             }
         }
@@ -238,20 +243,18 @@ mod tests {
     use gateway_core::outcome::Failure;
 
     use super::*;
-    use crate::telemetry::family::Family;
+    use crate::telemetry::family::{Family, encode};
 
     /// What a family with one series of this instrument shows, without its header.
-    fn samples<M: Instrument>(inner: &'static [&'static str], act: impl FnOnce(&Arc<M>)) -> Vec<String> {
-        let family = Family::<M, 0>::new("m", "Help.", [], inner);
+    fn samples<M: Instrument>(act: impl FnOnce(&Arc<M>)) -> Vec<String> {
+        let family = Family::<M, 0>::new("m", "Help.", []);
         act(&family.series([]));
-        let mut text = String::new();
-        family.expose("", &mut text);
-        text.lines().skip(2).map(str::to_owned).collect()
+        encode("", vec![family.collect()]).lines().skip(2).map(str::to_owned).collect()
     }
 
     #[test]
     fn requests_are_counted_by_method_and_status_and_only_what_was_seen_is_shown() {
-        let shown = samples::<RequestCounts>(&["method", "http_status"], |counts| {
+        let shown = samples::<RequestCounts>(|counts| {
             counts.count(&Method::GET, StatusCode::OK);
             counts.count(&Method::GET, StatusCode::OK);
             counts.count(&Method::POST, StatusCode::CREATED);
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn strange_methods_and_statuses_cannot_make_series() {
-        let shown = samples::<RequestCounts>(&["method", "http_status"], |counts| {
+        let shown = samples::<RequestCounts>(|counts| {
             for name in ["BREW", "PROPFIND", "get"] {
                 counts
                     .count(&Method::from_bytes(name.as_bytes()).unwrap(), StatusCode::from_u16(799).unwrap());
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_bucket_holds_its_upper_bound_and_buckets_add_up() {
-        let shown = samples::<Histogram>(&["le"], |histogram| {
+        let shown = samples::<Histogram>(|histogram| {
             for micros in [0, 5_000, 5_001, 10_000_000, 10_000_001] {
                 histogram.observe(Duration::from_micros(micros));
             }
@@ -298,7 +301,7 @@ mod tests {
 
     #[test]
     fn labels_of_a_closed_set_are_shown_before_they_happen() {
-        let shown = samples::<CounterBy<Failure>>(&["reason"], |counter| counter.count(Failure::Reset));
+        let shown = samples::<CounterBy<Failure>>(|counter| counter.count(Failure::Reset));
         assert_eq!(
             shown,
             [

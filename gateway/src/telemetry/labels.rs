@@ -4,6 +4,9 @@ use gateway_core::outcome::{Failure, Outcome};
 
 /// A closed set of label values.
 pub trait Label: Copy {
+    /// The label's name.
+    const NAME: &'static str;
+
     /// Every value, in the order of [`Self::slot`].
     const LABELS: &'static [&'static str];
 
@@ -12,6 +15,7 @@ pub trait Label: Copy {
 }
 
 impl Label for Outcome {
+    const NAME: &'static str = "outcome";
     const LABELS: &'static [&'static str] = &Self::LABELS;
 
     fn slot(self) -> usize {
@@ -20,6 +24,7 @@ impl Label for Outcome {
 }
 
 impl Label for Failure {
+    const NAME: &'static str = "reason";
     const LABELS: &'static [&'static str] = &Self::LABELS;
 
     fn slot(self) -> usize {
@@ -27,9 +32,9 @@ impl Label for Failure {
     }
 }
 
-/// Declares a closed set of label values.
+/// Declares a closed set of label values: its type, its label, its values.
 macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $label:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident = $label:literal { $($(#[$value_doc:meta])* $value:ident = $shown:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum $name {
@@ -37,7 +42,8 @@ macro_rules! labels {
         }
 
         impl Label for $name {
-            const LABELS: &'static [&'static str] = &[$($label),+];
+            const NAME: &'static str = $label;
+            const LABELS: &'static [&'static str] = &[$($shown),+];
 
             fn slot(self) -> usize {
                 self as usize
@@ -48,7 +54,7 @@ macro_rules! labels {
 
 labels!(
     /// How a reload ended.
-    Reload {
+    Reload = "result" {
         /// The new configuration serves.
         Success = "success",
         /// It was refused; the old one serves on.
@@ -57,7 +63,7 @@ labels!(
 );
 labels!(
     /// How a client's TLS handshake ended.
-    Handshake {
+    Handshake = "result" {
         /// A session was made.
         Ok = "ok",
         /// The client spoke no acceptable TLS, or showed no acceptable certificate.
@@ -68,7 +74,7 @@ labels!(
 );
 labels!(
     /// Why a connection or request was refused for its form, before any route was asked.
-    BadRequest {
+    BadRequest = "reason" {
         /// Not HTTP, or framed ambiguously (RFC 9112 §6.3).
         Malformed = "malformed",
         /// Host or `:authority` is missing, repeated or not a host.
@@ -80,7 +86,7 @@ labels!(
         /// The request target is longer than allowed.
         UriTooLong = "uri_too_long",
         /// The header fields are larger or more than allowed.
-        HeadersTooLarge = "headers_too_large",
+        HeaderTooLarge = "header_too_large",
         /// The header took longer than allowed.
         HeaderTimeout = "header_timeout",
         /// The PROXY header is missing, malformed, or from an address that is not trusted.

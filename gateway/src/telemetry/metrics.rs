@@ -12,7 +12,7 @@ use gateway_core::unit::Weight;
 use http::{Method, StatusCode};
 
 use super::counters::ShardedCounter;
-use super::family::{Family, Single};
+use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, RequestCounts};
 use super::labels::{BadRequest, Handshake, Reload};
 use super::process;
@@ -46,101 +46,71 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics of a process whose first configuration was loaded at `loaded`.
     pub fn new(loaded: SystemTime) -> Self {
-        const ATTEMPT: &[&str] = &["outcome"];
-        const LE: &[&str] = &["le"];
-        const REASON: &[&str] = &["reason"];
-        const RESULT: &[&str] = &["result"];
         const SERVED: [&str; 3] = ["route", "service", "release"];
         const RELEASE: [&str; 2] = ["service", "release"];
         let metrics = Self {
-            requests: Family::new(
-                "http_requests_total",
-                "Finished requests.",
-                SERVED,
-                &["method", "http_status"],
-            ),
+            requests: Family::new("http_requests_total", "Finished requests.", SERVED),
             request_durations: Family::new(
                 "http_request_duration_seconds",
                 "From a request's header to the end of its answer.",
                 SERVED,
-                LE,
             ),
-            in_flight: Family::new("http_requests_in_flight", "Requests being served.", ["route"], &[]),
-            attempts: Family::new("upstream_attempts_total", "Tries at one endpoint.", RELEASE, ATTEMPT),
+            in_flight: Family::new("http_requests_in_flight", "Requests being served.", ["route"]),
+            attempts: Family::new("upstream_attempts_total", "Tries at one endpoint.", RELEASE),
             responses: Family::new(
                 "upstream_response_seconds",
                 "From the start of an attempt to its response header.",
                 RELEASE,
-                LE,
             ),
             endpoints: Family::new(
                 "upstream_endpoint_up",
                 "1 when requests are sent to the endpoint, 0 when it is unhealthy or ejected.",
                 ["service", "release", "endpoint"],
-                &[],
             ),
-            retries: Family::new("upstream_retries_total", "Attempts beside the first.", ["service"], REASON),
+            retries: Family::new("upstream_retries_total", "Attempts beside the first.", ["service"]),
             failovers: Family::new(
                 "failovers_total",
                 "Requests that stable answered after the release had failed them.",
                 RELEASE,
-                &[],
             ),
             rollout_refused: Family::new(
                 "rollout_refused_total",
                 "Configurations that asked for a release that was rolled back.",
                 ["service"],
-                &[],
             ),
-            weights: Family::new(
-                "split_weight",
-                "The release's share of its service, 0 to 100.",
-                RELEASE,
-                &[],
-            ),
-            reloads: Single::new("config_reloads_total", "Reloads of the configuration.", [], RESULT),
+            weights: Family::new("split_weight", "The release's share of its service, 0 to 100.", RELEASE),
+            reloads: Single::new("config_reloads_total", "Reloads of the configuration.", []),
             reload_successful: Single::new(
                 "config_last_reload_successful",
                 "1 when the last configuration read is the one that serves.",
                 [],
-                &[],
             ),
             reload_time: Single::new(
                 "config_last_reload_timestamp_seconds",
                 "When the configuration that serves was loaded, in Unix time.",
                 [],
-                &[],
             ),
             certificates: Family::new(
                 "tls_certificate_expiry_timestamp_seconds",
                 "When a served certificate expires, in Unix time.",
                 ["listener", "name"],
-                &[],
             ),
-            handshakes: Family::new(
-                "tls_handshakes_total",
-                "TLS handshakes with clients.",
-                ["listener"],
-                RESULT,
-            ),
-            connections: Family::new("connections", "Open client connections.", ["listener"], &[]),
+            handshakes: Family::new("tls_handshakes_total", "TLS handshakes with clients.", ["listener"]),
+            connections: Family::new("connections", "Open client connections.", ["listener"]),
             bad_requests: Family::new(
                 "bad_requests_total",
                 "Connections and requests refused for their form.",
                 ["listener"],
-                REASON,
             ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
                 [],
-                &[],
             ),
             build: Single::new(
                 "build_info",
                 "The version that runs.",
                 [("version", env!("CARGO_PKG_VERSION"))],
-                &[],
             ),
         };
         metrics.build.handle.set(1.0);
@@ -238,29 +208,29 @@ impl Metrics {
     ///
     /// Series that nobody holds any more are in it for the last time.
     pub fn encode(&self, namespace: &str) -> String {
-        let mut text = String::new();
-        let out = &mut text;
-        self.requests.expose(namespace, out);
-        self.request_durations.expose(namespace, out);
-        self.in_flight.expose(namespace, out);
-        self.attempts.expose(namespace, out);
-        self.responses.expose(namespace, out);
-        self.endpoints.expose(namespace, out);
-        self.retries.expose(namespace, out);
-        self.weights.expose(namespace, out);
-        self.failovers.expose(namespace, out);
-        self.rollout_refused.expose(namespace, out);
-        self.reloads.expose(namespace, out);
-        self.reload_successful.expose(namespace, out);
-        self.reload_time.expose(namespace, out);
-        self.certificates.expose(namespace, out);
-        self.handshakes.expose(namespace, out);
-        self.connections.expose(namespace, out);
-        self.bad_requests.expose(namespace, out);
-        self.access_log_dropped.expose(namespace, out);
-        self.build.expose(namespace, out);
-        process::expose(namespace, out);
-        text
+        let mut families = vec![
+            self.requests.collect(),
+            self.request_durations.collect(),
+            self.in_flight.collect(),
+            self.attempts.collect(),
+            self.responses.collect(),
+            self.endpoints.collect(),
+            self.retries.collect(),
+            self.weights.collect(),
+            self.failovers.collect(),
+            self.rollout_refused.collect(),
+            self.reloads.collect(),
+            self.reload_successful.collect(),
+            self.reload_time.collect(),
+            self.certificates.collect(),
+            self.handshakes.collect(),
+            self.connections.collect(),
+            self.bad_requests.collect(),
+            self.access_log_dropped.collect(),
+            self.build.collect(),
+        ];
+        families.extend(process::collect());
+        family::encode(namespace, families)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::fs;
 
-use super::family::expose_one;
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::family::{counter, family, gauge};
 
 /// Units of times in `/proc/*/stat`: USER_HZ, 100 on every architecture Rust's Linux targets run on (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Writes the process metrics under `namespace`.
-pub(super) fn expose(namespace: &str, text: &mut String) {
+/// The process metrics as they are now. One that cannot be read is without samples.
+pub(super) fn collect() -> [MetricFamily; 7] {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let (stat, status) = (read("/proc/self/stat"), read("/proc/self/status"));
     let ticks = |field| stat_field(&stat, field).map(|ticks| ticks / TICKS_PER_SECOND);
@@ -19,20 +21,23 @@ pub(super) fn expose(namespace: &str, text: &mut String) {
     let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1) as f64);
     let max = line_value(&read("/proc/self/limits"), "Max open files");
 
-    let metrics = [
-        ("process_cpu_seconds_total", "counter", "CPU time spent, user and system.", cpu),
-        ("process_start_time_seconds", "gauge", "When the process began, in Unix time.", start),
-        ("process_threads", "gauge", "Threads of the process.", line_value(&status, "Threads:")),
-        ("process_resident_memory_bytes", "gauge", "Memory held in RAM.", kibibytes("VmRSS:")),
-        ("process_virtual_memory_bytes", "gauge", "Address space in use.", kibibytes("VmSize:")),
-        ("process_open_fds", "gauge", "File descriptors in use.", open),
-        ("process_max_fds", "gauge", "File descriptors the process may use.", max),
-    ];
-    for (name, kind, help, value) in metrics {
-        if let Some(value) = value {
-            expose_one(text, namespace, name, help, kind, value);
-        }
-    }
+    [
+        count("process_cpu_seconds_total", "CPU time spent, user and system.", cpu),
+        level("process_start_time_seconds", "When the process began, in Unix time.", start),
+        level("process_threads", "Threads of the process.", line_value(&status, "Threads:")),
+        level("process_resident_memory_bytes", "Memory held in RAM.", kibibytes("VmRSS:")),
+        level("process_virtual_memory_bytes", "Address space in use.", kibibytes("VmSize:")),
+        level("process_open_fds", "File descriptors in use.", open),
+        level("process_max_fds", "File descriptors the process may use.", max),
+    ]
+}
+
+fn count(name: &str, help: &str, value: Option<f64>) -> MetricFamily {
+    family(name, help, MetricType::COUNTER, value.map(counter).into_iter().collect())
+}
+
+fn level(name: &str, help: &str, value: Option<f64>) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, value.map(gauge).into_iter().collect())
 }
 
 /// A field of `/proc/self/stat`, numbered from 1 as in proc(5), from 3 on: the name before may hold blanks and brackets.
@@ -50,6 +55,7 @@ fn line_value(text: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::family::encode;
 
     #[test]
     fn a_process_name_with_blanks_and_brackets_shifts_nothing() {
@@ -73,8 +79,7 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_descriptors_and_an_age() {
-        let mut text = String::new();
-        expose("ns", &mut text);
+        let text = encode("ns", collect().into());
         for name in
             ["cpu_seconds_total", "start_time_seconds", "resident_memory_bytes", "open_fds", "max_fds"]
         {

@@ -97,7 +97,12 @@ impl PeerTemplate {
 
     /// Whether Pingora's one read time-out cannot say all there is to say, on a connection that is not shared.
     pub(crate) fn needs_watchdog(&self) -> bool {
-        self.protocol == Protocol::Http1 && self.timeouts.first_byte != self.timeouts.idle
+        self.is_http1() && self.timeouts.first_byte != self.timeouts.idle
+    }
+
+    /// Whether a connection carries one request at a time.
+    pub(crate) fn is_http1(&self) -> bool {
+        self.protocol == Protocol::Http1
     }
 
     fn apply_timeouts(&self, peer: &mut HttpPeer) {

@@ -1,5 +1,7 @@
 //! End-to-end tests: the built binary on real sockets, with scripted origins behind it.
 
+#![allow(clippy::unwrap_used, reason = "what does not work ends the test")]
+
 mod admin;
 mod commands;
 mod grpc;

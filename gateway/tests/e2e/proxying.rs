@@ -137,6 +137,20 @@ async fn server_sent_events_arrive_one_by_one() {
 }
 
 #[tokio::test]
+async fn what_has_arrived_of_an_announced_body_does_not_wait_for_the_rest() {
+    // The proxy library flushes such a body only at its end or when its buffer is full.
+    let slow = Behaviour::status(200).drip("piece", 2, Duration::from_secs(600));
+    let origin = Origin::script(slow).start().await;
+    let yaml = ONE_ORIGIN.replace("[\"{origin}\"] }", "[\"{origin}\"], timeouts: { idle: 1h } }");
+    let gateway = Gateway::run(one_origin(&origin).with_yaml(yaml)).await;
+    for request in [gateway.get("/").http2(), gateway.get("/")] {
+        let mut answer = request.start().await.unwrap();
+        assert_eq!(answer.headers["content-length"], "10");
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "piece");
+    }
+}
+
+#[tokio::test]
 async fn answers_without_a_body_have_none_and_keep_the_connection() {
     let (gateway, _origin) = behind_both(Behaviour::status(200).body("twelve bytes")).await;
     let mut raw = gateway.raw_tls().await;

@@ -224,6 +224,16 @@ impl<T> Table<T> {
         candidates
     }
 
+    /// Every route once, in the order of precedence; one with several hosts or paths stands where its best pair does.
+    pub fn in_order(&self) -> impl Iterator<Item = (&RouteName, &T)> {
+        let mut seen = vec![false; self.routes.len()];
+        self.entries.iter().filter_map(move |entry| {
+            let index = entry.route as usize;
+            let route = &self.routes[index];
+            (!std::mem::replace(&mut seen[index], true)).then_some((&route.name, &route.target))
+        })
+    }
+
     /// Shows `see` the entries whose host and path fit, best first, until it has seen enough.
     fn visit<'a, B>(
         &'a self,

@@ -1,0 +1,31 @@
+//! What a route does to requests beside sending them somewhere, in words.
+
+use gateway_core::config::model::Route;
+use serde::{Deserialize, Serialize};
+
+/// One policy of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    /// Its key in the file.
+    pub(crate) name: String,
+    /// What it does, in a few words.
+    pub(crate) does: String,
+}
+
+/// Says what a policy does on a route that has it.
+type Describe = fn(&Route) -> Option<String>;
+
+/// Every policy, in the order they act on a request; a new one is a line here and a function below.
+const POLICIES: &[(&str, Describe)] = &[("body_limit", body_limit)];
+
+/// The policies a route has, in the order they act.
+pub(crate) fn of(route: &Route) -> Vec<Policy> {
+    let present = |(name, describe): &(&str, Describe)| {
+        Some(Policy { name: (*name).to_owned(), does: describe(route)? })
+    };
+    POLICIES.iter().filter_map(present).collect()
+}
+
+fn body_limit(route: &Route) -> Option<String> {
+    Some(format!("a request body of at most {}, else 413", route.body_limit))
+}
