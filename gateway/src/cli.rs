@@ -257,7 +257,7 @@ Examples:
   gateway demo --failing 50       a release that fails every other request
   gateway demo --json 2>/dev/null | jq .users.failed")]
 pub struct DemoArgs {
-    /// The port users connect to, on loopback; the next free one when it is taken
+    /// The port users connect to, on loopback; the next free one when it is taken, any for 0
     #[arg(long, value_name = "PORT", default_value_t = demo::DEFAULT_PORT)]
     pub port: u16,
 

@@ -7,6 +7,7 @@ use gateway_core::rollout::{Cause, Change, Counts, State};
 
 use super::stage::{Ports, Rollout};
 use super::summary::Summary;
+use crate::terminal::wants_colours;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -17,6 +18,7 @@ const GREEN: &str = "32";
 pub(super) struct Voice<'a> {
     out: &'a mut dyn Write,
     terminal: bool,
+    colours: bool,
     /// Since the Unix epoch, like the times of changes.
     begun: Duration,
     /// How many changes of the rollout have been told.
@@ -29,7 +31,8 @@ pub(super) struct Voice<'a> {
 impl<'a> Voice<'a> {
     pub(super) fn new(out: &'a mut dyn Write, terminal: bool) -> Self {
         let begun = now();
-        Self { out, terminal, begun, told: 0, last_share: 0.0, passing: false }
+        let colours = terminal && wants_colours();
+        Self { out, terminal, colours, begun, told: 0, last_share: 0.0, passing: false }
     }
 
     /// The share of users that the last canary had while it had any, 0 to 1.
@@ -40,7 +43,11 @@ impl<'a> Voice<'a> {
     /// Who takes part; `wished` is the port asked for.
     pub(super) fn introduce(&mut self, wished: u16, ports: Ports, rate: u32) -> io::Result<()> {
         let Ports { https, admin } = ports;
-        let taken = if https == wished { String::new() } else { format!("  (port {wished} is taken)") };
+        let taken = if wished == 0 || https == wished {
+            String::new()
+        } else {
+            format!("  (port {wished} is taken)")
+        };
         writeln!(
             self.out,
             "A gateway and a shop behind it, all on this machine, for half a minute. Ctrl-C ends it and leaves nothing.\n\n\
@@ -128,7 +135,7 @@ impl<'a> Voice<'a> {
     }
 
     fn painted(&self, colour: &str, text: &str) -> String {
-        if self.terminal { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -225,7 +232,7 @@ mod tests {
         let history =
             [change(json!("pending"), json!({ "running": { "ramping": 0 } }), 10.0, &Cause::Ready, 0, 0)];
         let look = [rollout("ramping", &history)];
-        assert!(told(&look, true).contains("\x1b["));
+        assert!(told(&look, true).contains("\r\x1b[K"));
         assert!(!told(&look, false).contains(['\x1b', '\r']));
     }
 
