@@ -13,7 +13,11 @@ use crate::snapshot::Route;
 ///
 /// # Errors
 /// The refusal to answer with.
-pub(super) fn admit(session: &Session, _ctx: &mut Context, route: &Route) -> Result<Option<Answer>, Rejection> {
+pub(super) fn admit(
+    session: &Session,
+    _ctx: &mut Context,
+    route: &Route,
+) -> Result<Option<Answer>, Rejection> {
     body_length(session, route)?;
     Ok(None)
 }
