@@ -38,13 +38,15 @@ type Answer = Result<Json<Value>, Problem>;
 
 async fn list(State(runtime): Shared) -> Json<Value> {
     let rollouts = &runtime.rollouts;
-    let views = rollouts.all().into_iter().filter_map(|(name, it)| view::service(name.as_str(), &it));
-    Json(json!({ "kill": rollouts.is_killed(), "rollouts": views.collect::<Vec<_>>() }))
+    let killed = rollouts.is_killed();
+    let all = rollouts.all().into_iter();
+    let views = all.filter_map(|(name, supervisor)| view::service(name.as_str(), &supervisor, killed));
+    Json(json!({ "kill": killed, "rollouts": views.collect::<Vec<_>>() }))
 }
 
 async fn show(State(runtime): Shared, Path(service): Path<String>) -> Answer {
     let supervisor = find(&runtime.rollouts, &service)?;
-    answer(&service, &supervisor)
+    answer(&runtime, &service, &supervisor)
 }
 
 async fn command(State(runtime): Shared, Path((service, word)): Path<(String, String)>) -> Answer {
@@ -60,7 +62,7 @@ async fn command(State(runtime): Shared, Path((service, word)): Path<(String, St
         }
     };
     let supervisor = find(&runtime.rollouts, &service)?;
-    order(&service, &supervisor, command)
+    order(&runtime, &service, &supervisor, command)
 }
 
 /// `{"weight": 30, "expires": "10m"}`; without `expires` the weight stays until `resume`.
@@ -81,7 +83,7 @@ async fn set_weight(
     let weight = Weight::from_percent(weight).map_err(|error| bad(format!("weight: {error}")))?;
     let expires = expires.map(|text| lasting(&text)).transpose()?;
     let until = expires.map(|lasts| runtime.rollouts.now() + lasts);
-    order(&service, &supervisor, Command::Weight(Manual { weight, until }))
+    order(&runtime, &service, &supervisor, Command::Weight(Manual { weight, until }))
 }
 
 /// Longer than nothing; [`parse_duration`] has an upper bound.
@@ -110,17 +112,17 @@ fn find(rollouts: &Rollouts, service: &str) -> Result<Arc<Supervisor>, Problem> 
     rollouts.find(service).ok_or_else(|| unknown(rollouts, service))
 }
 
-fn order(service: &str, supervisor: &Supervisor, command: Command) -> Answer {
+fn order(runtime: &Runtime, service: &str, supervisor: &Supervisor, command: Command) -> Answer {
     let refused = |refusal: Refusal| {
         Problem::new(StatusCode::CONFLICT, refusal.to_string()).with("service", service.into())
     };
     supervisor.command(command).map_err(refused)?;
-    answer(service, supervisor)
+    answer(runtime, service, supervisor)
 }
 
-fn answer(service: &str, supervisor: &Supervisor) -> Answer {
+fn answer(runtime: &Runtime, service: &str, supervisor: &Supervisor) -> Answer {
     let gone = || Problem::new(StatusCode::NOT_FOUND, format!("service `{service}` has just been removed"));
-    view::service(service, supervisor).map(Json).ok_or_else(gone)
+    view::service(service, supervisor, runtime.rollouts.is_killed()).map(Json).ok_or_else(gone)
 }
 
 fn unknown(rollouts: &Rollouts, service: &str) -> Problem {

@@ -34,7 +34,7 @@ async fn a_rollout_tells_where_it_is_and_why() {
         fields,
         [
             "service", "stable", "canary", "state", "reason", "text", "step", "weight", "since", "next",
-            "manual", "plan", "guard", "evidence", "history", "others"
+            "manual", "plan", "guard", "evidence", "history", "kill", "others"
         ]
     );
     assert_eq!((&view["stable"], &view["canary"]), (&json!("api-41"), &json!("api-42")));
