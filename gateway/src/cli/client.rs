@@ -168,7 +168,11 @@ impl Client {
         runtime.block_on(self.call_async(method, path))
     }
 
-    async fn call_async(&self, method: Method, path: &str) -> Result<Answer, Failure> {
+    /// As [`Self::call`], from asynchronous code.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn call_async(&self, method: Method, path: &str) -> Result<Answer, Failure> {
         let answer = async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
