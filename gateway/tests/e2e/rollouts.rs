@@ -1,6 +1,7 @@
 //! Rollouts that judge themselves, seen from outside: by users, by origins and by operators.
 
 mod cutover;
+mod drain;
 mod failover;
 mod memory;
 mod operators;
@@ -31,6 +32,7 @@ services:
     rollout: { ROLLOUT }
 routes:
   all: { match: { host: shop.example }, service: api }
+  other: { match: { host: shop.example, prefix: /other }, service: api }
 "#;
 
 /// The service `api` with `api-41` as stable, `api-42` as canary, and `api-43` for later. All of them are well at first.
@@ -90,6 +92,23 @@ impl Shop {
     async fn attempts(&self, release: &str, outcome: &str) -> f64 {
         let labels = [("service", "api"), ("release", release), ("outcome", outcome)];
         self.gateway.metrics().await.sum("upstream_attempts_total", &labels)
+    }
+
+    /// Asks the admin API for something that it must do.
+    async fn order(&self, command: &str) {
+        let answer = self.gateway.admin("POST", &format!("/v1/rollouts/api/{command}")).await;
+        assert_eq!(answer.status, 200, "{command}: {answer:?}");
+    }
+
+    /// The configuration with one text in place of another, taken by the gateway.
+    async fn edit(&mut self, from: &str, to: &str) {
+        self.config = self.config.replace(from, to);
+        self.gateway.change_config(&self.config).await;
+    }
+
+    /// How often a configuration asked for what was rolled back.
+    async fn refusals(&self) -> f64 {
+        self.gateway.metrics().await.sum("rollout_refused_total", &[("service", "api")])
     }
 
     /// The canary fails everything until it is rolled back.

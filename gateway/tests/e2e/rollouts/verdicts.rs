@@ -1,6 +1,6 @@
 //! What ends a rollout, how soon, and what does not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 
@@ -139,10 +139,17 @@ async fn two_scattered_failures_of_twenty_neither_end_it_nor_let_it_go_on() {
         shop.gateway.get("/").await;
     }
     shop.becomes("held").await;
+    let ends = shop.gateway.rollout("api").await["next"].as_f64().expect("the step has an end");
+    shop.until("the step's time is over", async || seconds() > ends + 0.5).await;
     let rollout = shop.gateway.rollout("api").await;
     assert_eq!((&rollout["reason"], &rollout["weight"]), (&"warning".into(), &50.0.into()), "{rollout}");
     let seen = &rollout["evidence"]["canary"];
     assert_eq!((&seen["attempts"], &seen["failures"]), (&20.into(), &2.into()), "{rollout}");
+}
+
+/// The time since 1970.
+fn seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 #[tokio::test]
