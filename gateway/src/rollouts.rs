@@ -127,6 +127,11 @@ impl Rollouts {
         self.store.recall(service)
     }
 
+    /// The time rollouts go by, since 1970.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
     /// Whether the kill switch sends everything to stable.
     pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)

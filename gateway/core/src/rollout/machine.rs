@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::record::{Cause, Change, MAX_CHANGES, Manual, Record, VERSION};
 use super::reload::Target;
 use super::state::{Event, Hold, Stage, State};
-use crate::config::model::Gate;
+use crate::config::model::{Gate, Guard};
 use crate::name::ReleaseName;
 use crate::unit::Weight;
 
@@ -128,6 +128,21 @@ impl Rollout {
     /// The numbers of the moment.
     pub fn evidence(&self) -> Evidence {
         self.judge.evidence()
+    }
+
+    /// The steps it climbs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The limits the canary must keep.
+    pub fn guard(&self) -> &Guard {
+        self.judge.guard()
+    }
+
+    /// The weight set by hand, if one is.
+    pub fn manual(&self) -> Option<Manual> {
+        self.manual
     }
 
     /// To be called for each failed attempt of either arm, once it is counted: `sample` ends with it.
