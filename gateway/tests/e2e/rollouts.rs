@@ -11,6 +11,7 @@ mod told;
 mod verdicts;
 
 use http::Method;
+use serde_json::Value;
 
 use crate::support::{Behaviour, Config, Gateway, Origin, Traffic};
 
@@ -92,6 +93,14 @@ impl Shop {
     async fn attempts(&self, release: &str, outcome: &str) -> f64 {
         let labels = [("service", "api"), ("release", release), ("outcome", outcome)];
         self.gateway.metrics().await.sum("upstream_attempts_total", &labels)
+    }
+
+    /// The evidence, once it counts so many attempts on the canary: successes are folded in every 100 ms.
+    async fn evidence(&self, attempts: usize) -> Value {
+        let evidence = async || self.gateway.rollout("api").await["evidence"].clone();
+        let what = format!("{attempts} attempts on the canary are evidence");
+        self.until(&what, async || evidence().await["canary"]["attempts"] == attempts).await;
+        evidence().await
     }
 
     /// Asks the admin API for something that it must do.

@@ -53,7 +53,7 @@ async fn green_that_turns_bad_while_it_is_watched_is_switched_back_for_good() {
         shop.canary_stays_out().await;
         let refused = shop.refusals().await;
         shop.gateway.change_config(&shop.config).await;
-        assert_eq!(shop.refusals().await, refused + 1.0, "the file still wants green");
+        assert!(shop.refusals().await > refused, "the file still wants green");
         shop.canary_stays_out().await;
     }
 }

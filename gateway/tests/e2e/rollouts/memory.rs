@@ -78,7 +78,7 @@ async fn a_weight_set_by_hand_goes_on() {
     let answer = shop.gateway.admin("PUT", "/v1/rollouts/api/weight");
     let answer = answer.header("content-type", "application/json").body(body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    written(&shop, "37").await;
+    written(&shop, "\"weight\": 37.0").await;
     shop.gateway.restart(libc::SIGKILL).await;
     assert_eq!(shop.weight("api-42").await, 37.0);
 }
@@ -138,14 +138,14 @@ async fn a_full_disk_is_loud_and_stops_neither_traffic_nor_verdicts() {
     symlink("/dev/full", &new).unwrap();
     shop.roll_back().await;
     shop.gateway.counted("state_write_failures_total", &[], 1.0).await;
-    assert!(shop.gateway.log().contains("cannot be written"), "it is told");
+    shop.until("it is told", async || shop.gateway.log().contains("cannot be written")).await;
     shop.canary_stays_out().await;
     shop.edit("prefix: /other", "prefix: /another").await;
     shop.canary_stays_out().await;
 
     fs::remove_file(new).unwrap();
     written(&shop, "\"rolled_back\"").await;
-    assert!(shop.gateway.log().contains("on disk again"), "it is told as well");
+    shop.until("that is told as well", async || shop.gateway.log().contains("on disk again")).await;
     shop.gateway.restart(libc::SIGKILL).await;
     shop.canary_stays_out().await;
 }

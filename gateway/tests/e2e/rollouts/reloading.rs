@@ -6,20 +6,24 @@ use crate::support::Behaviour;
 const THREE: &str =
     "steps: [ { weight: 10%, hold: 10m }, { weight: 50%, hold: 10m }, { weight: 100%, hold: 10m } ]";
 
+/// Some traffic, until all of it is evidence.
+async fn gather(shop: &Shop) {
+    shop.gateway.get("/").repeat(40).await;
+    shop.evidence(shop.canary.hits()).await;
+    assert!(shop.canary.hits() > 0);
+}
+
 #[tokio::test]
 async fn an_edit_of_something_else_changes_nothing() {
     let mut shop = Shop::start(THREE).await;
     shop.order("promote").await;
-    shop.gateway.get("/").repeat(40).await;
+    gather(&shop).await;
     let before = shop.gateway.rollout("api").await;
     shop.edit("prefix: /other", "prefix: /another").await;
     let after = shop.gateway.rollout("api").await;
-    for field in ["state", "step", "weight", "since", "next", "history"] {
+    for field in ["state", "step", "weight", "since", "next", "history", "evidence"] {
         assert_eq!(after[field], before[field], "{field}: {after}");
     }
-    let attempts = |rollout: &serde_json::Value| rollout["evidence"]["canary"]["attempts"].as_u64().unwrap();
-    assert_eq!(attempts(&after) as usize, shop.canary.hits(), "{after}");
-    assert!(attempts(&after) > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,15 +35,16 @@ async fn a_rolled_back_name_stays_out_whatever_else_the_file_says() {
     for (from, to) in [
         ("canary: api-42", "canary: api-42"),
         ("prefix: /other", "prefix: /another"),
-        ("weight: 10%", "weight: 50%"),
-        (THREE, "weight: 100%"),
+        ("steps: [ { weight: 10%", "steps: [ { weight: 50%"),
+        ("hold: 10m }, { weight: 100%, hold: 10m } ]", "hold: 10m, min_requests: 7 } ]"),
         ("    canary: api-42\n", ""),
         ("stable: api-41\n", "stable: api-41\n    canary: api-42\n"),
     ] {
         let refused = shop.refusals().await;
         shop.edit(from, to).await;
         let named = !to.is_empty();
-        assert_eq!(shop.refusals().await - refused, f64::from(u8::from(named)), "`{from}` → `{to}`");
+        // The watcher may have read the file as well.
+        assert_eq!(shop.refusals().await > refused, named, "`{from}` → `{to}`");
         let answers = shop.gateway.get("/").repeat(200).await;
         assert_eq!(answers.served_by(&shop.stable), 200, "`{from}` → `{to}`: {answers:?}");
     }
@@ -82,7 +87,7 @@ async fn an_edited_plan_goes_on_with_no_more_than_the_canary_had_and_stays_pause
     let mut shop = Shop::start(THREE).await;
     shop.order("promote").await;
     shop.order("pause").await;
-    shop.gateway.get("/").repeat(40).await;
+    gather(&shop).await;
     let edited =
         "steps: [ { weight: 5%, hold: 10m }, { weight: 20%, hold: 10m }, { weight: 60%, hold: 10m } ]";
     shop.edit(THREE, edited).await;
@@ -96,7 +101,7 @@ async fn an_edited_plan_goes_on_with_no_more_than_the_canary_had_and_stays_pause
 async fn an_edited_guard_keeps_the_step_and_not_the_evidence() {
     let mut shop = Shop::start(&format!("{THREE}, guard: {{ consecutive_failures: 5 }}")).await;
     shop.order("promote").await;
-    shop.gateway.get("/").repeat(40).await;
+    gather(&shop).await;
     shop.edit("consecutive_failures: 5", "consecutive_failures: 6").await;
     let rollout = shop.gateway.rollout("api").await;
     assert_eq!((&rollout["weight"], &rollout["step"]), (&50.0.into(), &1.into()), "{rollout}");
