@@ -9,12 +9,11 @@ mod voice;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
-use gateway_core::rollout::{Change, State};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use self::origins::Origins;
-use self::stage::{Deployment, Rollout, Stage};
+use self::stage::{Change, Deployment, Rollout, Stage};
 use self::summary::Summary;
 use self::traffic::{SHOP_SHARE, Traffic};
 use self::voice::Voice;
@@ -96,7 +95,7 @@ async fn play(
     let failed_before = traffic.seen.failed();
     let rolled_back = rollback(args, stage, voice).await?;
     let first_failure = origins.shop_3.first_failure().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    let rolled_back_in = first_failure.map(|first| rolled_back.at.saturating_sub(first));
+    let rolled_back_in = first_failure.map(|first| rolled_back.time().saturating_sub(first));
     voice.rolled_back(&rolled_back, rolled_back_in)?;
     sleep(BREATH).await;
     let (requests_after, canary_after) = refusal(stage, origins, &traffic, voice).await?;
@@ -130,11 +129,11 @@ async fn promotion(stage: &Stage, voice: &mut Voice<'_>) -> Result<Duration, Fai
     let rollout = stage
         .rollout_when(PROMOTION, &promise, |rollout| voice.follow(rollout).map(|()| ended(rollout)))
         .await?;
-    let begun = rollout.history.first().map(|change| change.at);
+    let begun = rollout.history.first().map(Change::time);
     match (begun, rollout.history.last()) {
-        (Some(begun), Some(last)) if rollout.state == "completed" => Ok(last.at.saturating_sub(begun)),
+        (Some(begun), Some(last)) if rollout.state == "completed" => Ok(last.time().saturating_sub(begun)),
         (_, last) => {
-            let why = last.map(|change| change.cause.to_string()).unwrap_or_default();
+            let why = last.map(|change| change.why.clone()).unwrap_or_default();
             Err(Failure::Failed(format!("{promise}: {why}")))
         }
     }
@@ -150,13 +149,12 @@ async fn rollback(args: &DemoArgs, stage: &Stage, voice: &mut Voice<'_>) -> Resu
     ))?;
     stage.deploy(BAD, "the next release")?;
     let promise = format!("{} fails and was not rolled back", BAD.canary);
-    let of_bad = |change: &&Change| change.canary.as_ref().is_some_and(|name| name.as_str() == BAD.canary);
+    let of_bad = |change: &&Change| change.canary.as_deref() == Some(BAD.canary);
     let mut end = None;
     stage
         .rollout_when(ROLLBACK, &promise, |rollout| {
             voice.follow(rollout)?;
-            end =
-                rollout.history.iter().filter(of_bad).find(|change| change.to == State::RolledBack).cloned();
+            end = rollout.history.iter().filter(of_bad).find(|change| change.to == "rolled_back").cloned();
             Ok(end.is_some())
         })
         .await?;

@@ -8,7 +8,7 @@ use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod commands;
+mod demo;
 mod grpc;
 mod headers;
 mod limits;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use gateway_core::rollout::Change;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -66,8 +65,30 @@ pub(super) struct Rollout {
     pub(super) history: Vec<Change>,
 }
 
+/// One change of the rollout, as the admin API tells it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Change {
+    /// In seconds since the Unix epoch.
+    pub(super) at: f64,
+    pub(super) canary: Option<String>,
+    pub(super) to: String,
+    /// The canary's share from then on, 0 to 100.
+    pub(super) weight: f64,
+    /// In a word, and in a sentence.
+    pub(super) cause: String,
+    pub(super) why: String,
+    pub(super) evidence: Seen,
+}
+
+impl Change {
+    /// When, since the Unix epoch.
+    pub(super) fn time(&self) -> Duration {
+        Duration::try_from_secs_f64(self.at).unwrap_or_default()
+    }
+}
+
 /// What was seen of the canary in the step under way.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Seen {
     pub(super) canary: gateway_core::rollout::Counts,
 }

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gateway_core::rollout::{Cause, Change, Counts, State};
+use gateway_core::rollout::Counts;
 
-use super::stage::{Ports, Rollout};
+use super::stage::{Change, Ports, Rollout};
 use super::summary::Summary;
 use crate::terminal::wants_colours;
 
@@ -67,11 +67,12 @@ impl<'a> Voice<'a> {
     pub(super) fn follow(&mut self, rollout: &Rollout) -> io::Result<()> {
         for change in rollout.history.iter().skip(self.told) {
             self.told += 1;
-            if change.weight.percent() > 0.0 {
-                self.last_share = change.weight.percent() / 100.0;
+            if change.weight > 0.0 {
+                self.last_share = change.weight / 100.0;
             }
             if let Some((colour, sentence)) = sentence(change) {
-                let line = line(change.at.saturating_sub(self.begun), change.weight.percent(), &sentence);
+                let at = change.time().saturating_sub(self.begun);
+                let line = line(at, change.weight, &sentence);
                 let line = self.painted(colour, &line);
                 self.settle()?;
                 writeln!(self.out, "{line}")?;
@@ -151,12 +152,13 @@ fn line(at: Duration, percent: f64, sentence: &str) -> String {
 fn sentence(change: &Change) -> Option<(&'static str, String)> {
     let canary = change.canary.as_ref()?;
     let seen = attempts(&change.evidence.canary);
-    Some(match (&change.cause, change.to) {
-        (_, State::RolledBack) => (RED, format!("{canary} rolled back: {}", change.cause)),
-        (Cause::Proved, State::Completed) => (GREEN, format!("{canary} promoted: {seen}")),
-        (Cause::Ready, _) => (DIM, format!("{canary} gets its first users")),
-        (Cause::Proved, _) => (DIM, format!("{canary} gets more: {seen}")),
-        (Cause::Held(_) | Cause::Released(_), _) => (DIM, format!("{canary} {} ({seen})", change.cause)),
+    let why = &change.why;
+    Some(match (change.cause.as_str(), change.to.as_str()) {
+        (_, "rolled_back") => (RED, format!("{canary} rolled back: {why}")),
+        ("proved", "completed") => (GREEN, format!("{canary} promoted: {seen}")),
+        ("ready", _) => (DIM, format!("{canary} gets its first users")),
+        ("proved", _) => (DIM, format!("{canary} gets more: {seen}")),
+        ("held" | "released", _) => (DIM, format!("{canary} {why} ({seen})")),
         _ => return None,
     })
 }
@@ -176,19 +178,16 @@ fn seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gateway_core::rollout::Breach;
     use serde_json::{Value, json};
 
     use super::super::summary::tests::kept;
     use super::*;
 
-    fn change(from: Value, to: Value, weight: f64, cause: &Cause, attempts: u64, failures: u64) -> Value {
+    fn change(to: &str, weight: f64, (cause, why): (&str, &str), attempts: u64, failures: u64) -> Value {
         let counts = json!({ "attempts": attempts, "failures": failures, "slow": 0, "seen": 0 });
-        let mut evidence = serde_json::to_value(gateway_core::rollout::Evidence::default()).expect("JSON");
-        evidence["canary"] = counts;
         json!({
-            "at": 100.0, "canary": "shop-2", "stable": "shop-1", "from": from, "to": to, "weight": weight,
-            "cause": cause, "evidence": evidence,
+            "at": 100.0, "canary": "shop-2", "to": to, "weight": weight, "cause": cause, "why": why,
+            "evidence": { "canary": counts },
         })
     }
 
@@ -211,13 +210,12 @@ mod tests {
 
     #[test]
     fn every_change_is_told_once_and_in_plain_words() {
-        let breach = Cause::Breach(Breach::ConsecutiveFailures { count: 5, max: 5 });
-        let ramping = json!({ "running": { "ramping": 0 } });
+        let breach = ("breach", "5 attempts in a row failed, 5 are the limit");
         let history = [
-            change(json!("idle"), json!("pending"), 0.0, &Cause::Named, 0, 0),
-            change(json!("pending"), ramping.clone(), 10.0, &Cause::Ready, 0, 0),
-            change(ramping.clone(), json!({ "running": { "ramping": 1 } }), 50.0, &Cause::Proved, 80, 0),
-            change(ramping, json!("rolled_back"), 0.0, &breach, 85, 5),
+            change("pending", 0.0, ("named", "the file names this canary"), 0, 0),
+            change("ramping", 10.0, ("ready", "the canary has an endpoint"), 0, 0),
+            change("ramping", 50.0, ("proved", "its evidence suffices"), 80, 0),
+            change("rolled_back", 0.0, breach, 85, 5),
         ];
         let looks = [rollout("ramping", &history[..2]), rollout("rolled_back", &history)];
         assert_eq!(
@@ -229,8 +227,7 @@ mod tests {
 
     #[test]
     fn colours_and_passing_lines_are_for_terminals() {
-        let history =
-            [change(json!("pending"), json!({ "running": { "ramping": 0 } }), 10.0, &Cause::Ready, 0, 0)];
+        let history = [change("ramping", 10.0, ("ready", "the canary has an endpoint"), 0, 0)];
         let look = [rollout("ramping", &history)];
         assert!(told(&look, true).contains("\r\x1b[K"));
         assert!(!told(&look, false).contains(['\x1b', '\r']));
