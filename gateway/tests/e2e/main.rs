@@ -12,6 +12,7 @@ mod proxy_protocol;
 mod proxying;
 mod releases;
 mod reload;
+mod rollouts;
 mod routing;
 mod stop;
 mod support;
