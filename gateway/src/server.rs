@@ -41,6 +41,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long the end of the process waits for the access log's disk.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it waits for the disk that rollouts are remembered on.
+const STATE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Idle origin connections kept over all origins.
 const UPSTREAM_POOL: usize = 4096;
 
@@ -213,6 +216,11 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
     });
     if emptied.await.is_err() {
         tracing::warn!(connections = runtime.open_connections(), "drain time is over: the rest is cut");
+    }
+    if !runtime.flush(STATE_PATIENCE).await {
+        tracing::error!(
+            "the last changes of rollouts are not on disk: the next process will not know of them"
+        );
     }
     if !runtime.access_log.flush(LOG_PATIENCE) {
         tracing::warn!("the access log could not be written to its end");

@@ -163,7 +163,7 @@ fn service_view(service: &Service) -> Value {
     };
     let canary = match &service.definition.traffic {
         model::Traffic::Canary { canary, .. } => Some(canary),
-        model::Traffic::Stable | model::Traffic::Split(_) => None,
+        model::Traffic::Stable { .. } | model::Traffic::Split(_) => None,
     };
     json!({
         "name": service.name,

@@ -8,12 +8,13 @@ use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
 use super::identity;
+use super::policy;
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
@@ -78,7 +79,9 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     ctx.metrics = Some(route.own_metrics.clone());
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
-    check_body_length(&session.req_header().headers, &route)?;
+    if let Some(answer) = policy::admit(session, ctx, &route)? {
+        return Ok(Admitted::Answer(answer));
+    }
     if ctx.upgrade {
         session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
     }
@@ -186,15 +189,6 @@ fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
         return request.uri.path().as_bytes();
     }
     raw.split(|byte| *byte == b'?').next().unwrap_or(raw)
-}
-
-fn check_body_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    match length {
-        Some(length) if length > route.body_limit => Err(Rejection::BodyTooLarge),
-        _ => Ok(()),
-    }
 }
 
 /// Chooses the release, once and for all attempts.
