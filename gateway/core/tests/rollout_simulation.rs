@@ -141,6 +141,22 @@ fn a_fixed_weight_is_guarded_and_never_advances() {
     assert!(attempts <= 6, "{attempts}");
 }
 
+/// The first attempts of all fail in both arms: of so few, the observed share alone would say next to nothing.
+#[test]
+fn an_outage_from_the_first_request_on_is_no_fault_of_the_canary() {
+    for share in [10.0, 50.0] {
+        let blamed = (0..400).filter(|seed| {
+            let mut world = World::new(*seed, 500.0, target(fixed(share), guard(0.01, 0.999)));
+            world.attempts(2000, failing(1.0, 1.0));
+            world.rollout.state() == State::RolledBack
+        });
+        // Its first five attempts may come before any of stable's: share⁵, 3 % at a half.
+        let expected = (share / 100.0_f64).powi(5) * 400.0;
+        let blamed = blamed.count();
+        assert!((blamed as f64) < expected + 5.0 * expected.sqrt().max(1.0), "{blamed} of 400 at {share} %");
+    }
+}
+
 #[test]
 fn slowness_in_both_arms_holds_the_rollout() {
     let mut limit = guard(0.01, 0.999);

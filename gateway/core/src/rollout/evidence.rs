@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Seconds over which the canary's share of attempts is measured.
 const WINDOW_SECONDS: u64 = 10;
 
+/// How many attempts the planned share is worth beside the observed ones.
+const PLANNED_ATTEMPTS: f64 = 20.0;
+
 /// Lately means: the last one to two thousand attempts of the canary.
 const LATELY: f64 = 2000.0;
 
@@ -130,15 +133,18 @@ impl Observed {
         self.stable_slow.take(came.stable.answered(), came.stable.slow);
     }
 
-    /// The canary's share of attempts in the last 10 s, 0 to 1; `None` when there were none.
-    pub fn share(&self, now: Duration) -> Option<f64> {
+    /// The canary's share of attempts in the last 10 s, 0 to 1.
+    ///
+    /// `planned`, the share it should have, counts for [`PLANNED_ATTEMPTS`]: of a handful of attempts, whose failures
+    /// are the very ones being judged, the observed share says too little.
+    pub fn share(&self, now: Duration, planned: f64) -> f64 {
         let from = (now.as_secs() + 1).saturating_sub(WINDOW_SECONDS);
         let (canary, stable) = self
             .window
             .iter()
             .filter(|slot| slot.second >= from)
             .fold((0, 0), |(canary, stable), slot| (canary + slot.canary, stable + slot.stable));
-        (canary + stable > 0).then(|| canary as f64 / (canary + stable) as f64)
+        (canary as f64 + PLANNED_ATTEMPTS * planned) / ((canary + stable) as f64 + PLANNED_ATTEMPTS)
     }
 
     /// Whether any of stable's last 50 attempts failed.
@@ -244,14 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_that_of_the_last_ten_seconds() {
+    fn the_share_is_that_of_the_last_ten_seconds_beside_the_plan() {
         let mut observed = Observed::default();
-        assert_eq!(observed.share(Duration::ZERO), None);
-        observed.take(Duration::from_secs(100), arms(50, 50));
-        observed.take(Duration::from_secs(105), arms(0, 100));
-        assert_eq!(observed.share(Duration::from_secs(109)), Some(0.25));
-        assert_eq!(observed.share(Duration::from_secs(110)), Some(0.0));
-        assert_eq!(observed.share(Duration::from_secs(115)), None);
+        let share = |observed: &Observed, second| observed.share(Duration::from_secs(second), 0.5);
+        assert_eq!(share(&observed, 0), 0.5);
+        observed.take(Duration::from_secs(100), arms(490, 490));
+        observed.take(Duration::from_secs(105), arms(0, 1000));
+        assert_eq!(share(&observed, 109), 0.25);
+        assert_eq!(share(&observed, 110), 10.0 / 1020.0);
+        assert_eq!(share(&observed, 115), 0.5);
     }
 
     #[test]

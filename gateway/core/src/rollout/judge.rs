@@ -201,8 +201,8 @@ impl Judge {
     }
 
     /// Takes in what came since the last look. `hit_last`: the last thing that happened is the one failure or slow
-    /// answer among it.
-    pub fn take(&mut self, now: Duration, came: Arms, hit_last: bool) {
+    /// answer among it. `planned`: the share of traffic the canary should have, 0 to 1.
+    pub fn take(&mut self, now: Duration, came: Arms, hit_last: bool, planned: f64) {
         self.observed.take(now, came);
         let batch = |trials, hits| Batch { trials, hits, hit_last };
         let failures = |arm: Counts| batch(arm.attempts, arm.failures);
@@ -212,9 +212,8 @@ impl Judge {
         for (latency, arm) in [(&mut self.latency, came.canary), (&mut self.stable_latency, came.stable)] {
             latency.iter_mut().for_each(|latency| latency.fold(batch(arm.answered(), arm.slow)));
         }
-        if let Some(share) = self.observed.share(now) {
-            self.relative.fold(came.canary.failures, came.stable.failures, share);
-        }
+        let share = self.observed.share(now, planned);
+        self.relative.fold(came.canary.failures, came.stable.failures, share);
     }
 
     /// What the evidence says now. `canary_ready` and `stable_ready`: whether each arm has an endpoint.

@@ -211,7 +211,8 @@ impl Rollout {
                 sample.canary_ready.then(|| self.enter(now, Event::Ready(stage), Cause::Ready)).flatten()
             }
             State::Running(stage) | State::Held(stage, _) => {
-                self.judge.take(now, totals.since(before), hit_last);
+                let planned = self.weight().percent() / 100.0;
+                self.judge.take(now, totals.since(before), hit_last, planned);
                 self.decide(now, stage, sample)
             }
         }
