@@ -10,6 +10,8 @@ mod steps;
 mod told;
 mod verdicts;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::Method;
 use serde_json::Value;
 
@@ -20,6 +22,11 @@ const PLAN: &str = "steps: [ { weight: 10%, hold: 10m }, { weight: 100%, hold: 1
 
 /// The usual rate of traffic.
 const RATE: f64 = 500.0;
+
+/// The time since 1970, as the gateway tells it.
+fn seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
 
 const SHOP: &str = r#"
 services:

@@ -47,7 +47,8 @@ async fn a_process_killed_right_after_the_deciding_failure_has_written_it_or_beg
     shop.gateway.restart(libc::SIGKILL).await;
     traffic.end().await;
     shop.roll_back().await;
-    assert_eq!(files(&shop), ["api.json"], "no half-written file is left");
+    written(&shop, "\"rolled_back\"").await;
+    shop.until("no half-written file is left", async || files(&shop) == ["api.json"]).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a changed file does to a rollout under way: the table of the manual, row by row.
 
-use super::{PLAN, Shop};
+use super::{PLAN, Shop, seconds};
 use crate::support::Behaviour;
 
 const THREE: &str =
@@ -56,8 +56,12 @@ async fn another_name_begins_at_the_first_step_and_the_old_one_stays_out() {
     let mut shop = Shop::start(&format!("{THREE}, failover: {{}}")).await;
     shop.roll_back().await;
     let asked = shop.canary.hits();
-    shop.edit("canary: api-42", "canary: api-43").await;
+    let named = seconds();
+    shop.config = shop.config.replace("canary: api-42", "canary: api-43");
+    shop.gateway.write_config(&shop.config);
     shop.until("api-43 begins", async || shop.is("api-43", "ramping").await).await;
+    let begun = shop.gateway.rollout("api").await["since"].as_f64().expect("a time");
+    assert!(begun - named < 2.0, "it began {} s after the file named it", begun - named);
     assert_eq!((shop.weight("api-43").await, shop.weight("api-42").await), (10.0, 0.0));
     shop.until("api-43 is asked", async || {
         shop.gateway.get("/").repeat(20).await;

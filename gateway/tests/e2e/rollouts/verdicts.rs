@@ -1,12 +1,12 @@
 //! What ends a rollout, how soon, and what does not.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::Method;
 
-use super::{PLAN, RATE, SHOP, Shop};
+use super::{PLAN, RATE, SHOP, Shop, seconds};
 use crate::support::traffic::IN_FLIGHT;
-use crate::support::{Behaviour, Traffic};
+use crate::support::{Behaviour, Fault, Traffic};
 
 /// The canary may fail one request in a hundred.
 const STRICT: &str = "guard: { error_rate: { max: 1% } }";
@@ -102,6 +102,26 @@ async fn a_canary_killed_under_load_fails_at_most_what_was_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_breaks_connections_or_answers_off_is_out_as_well() {
+    let (broken, whole) = (Behaviour::status(200).body_of(100_000), Behaviour::status(200));
+    for (fault, outcome, most) in [
+        (broken.fault(Fault::BreakOffAfter(50_000)), "truncated", 5 + IN_FLIGHT),
+        (whole.clone().fault(Fault::ResetBeforeHeader), "reset", 0),
+        (whole.fault(Fault::CloseBeforeHeader), "reset", 0),
+    ] {
+        let shop = Shop::start(&format!("{PLAN}, failover: {{}}, {STRICT}")).await;
+        shop.canary.set_behaviour(fault);
+        let traffic = shop.traffic(Method::GET, 0);
+        shop.becomes("rolled_back").await;
+        let summary = traffic.end().await;
+        let failed = shop.attempts("api-42", outcome).await as usize;
+        assert!((5..=5 + IN_FLIGHT).contains(&failed), "{failed} attempts ended as {outcome}");
+        assert!(summary.failed() as usize <= most, "{outcome}: {summary}");
+        shop.canary_stays_out().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fewer_fail_the_longer_it_takes_and_never_too_long() {
     for (share, status, most) in [(0.5, 503, 40), (0.1, 500, 200)] {
         let shop = Shop::start(&format!("{PLAN}, failover: {{}}, {STRICT}")).await;
@@ -145,11 +165,6 @@ async fn two_scattered_failures_of_twenty_neither_end_it_nor_let_it_go_on() {
     assert_eq!((&rollout["reason"], &rollout["weight"]), (&"warning".into(), &50.0.into()), "{rollout}");
     let seen = &rollout["evidence"]["canary"];
     assert_eq!((&seen["attempts"], &seen["failures"]), (&20.into(), &2.into()), "{rollout}");
-}
-
-/// The time since 1970.
-fn seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 #[tokio::test]
