@@ -117,7 +117,8 @@ impl Checker {
             checkup.due = None;
             return None;
         };
-        let due = *checkup.due.get_or_insert_with(|| now + spread.min(health.interval).mul_f64(fastrand::f64()));
+        let due =
+            *checkup.due.get_or_insert_with(|| now + spread.min(health.interval).mul_f64(fastrand::f64()));
         (due <= now).then_some(due)
     }
 

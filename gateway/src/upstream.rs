@@ -194,9 +194,7 @@ impl Service {
 
     /// Whether a release has an endpoint that waits for its first check.
     pub(crate) fn is_waiting(&self, name: &ReleaseName) -> bool {
-        self.releases
-            .iter()
-            .any(|release| release.name == *name && release.members.load().pool.has_waiting())
+        self.releases.iter().any(|release| release.name == *name && release.members.load().pool.has_waiting())
     }
 
     /// Whether a release has an endpoint that may be used.

@@ -4,8 +4,10 @@
 
 mod admin;
 mod commands;
+mod ejection;
 mod grpc;
 mod headers;
+mod health;
 mod limits;
 mod proxy_protocol;
 mod proxying;
