@@ -7,6 +7,7 @@ pub mod telemetry;
 
 mod admin;
 mod explain;
+mod health;
 mod listener;
 mod proxy;
 mod reload;

@@ -155,7 +155,8 @@ impl Runtime {
         for service in snapshot.services.values() {
             for release in &service.releases {
                 if hosts.iter().any(|host| release.names_host(host)) {
-                    release.refresh(&service.name, &self.materials());
+                    let checked = service.definition.health.is_some();
+                    release.refresh(&service.name, checked, &self.materials());
                 }
             }
         }

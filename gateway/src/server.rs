@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::health;
 use crate::listener::edge::{App, Edge};
 use crate::listener::slots::Slots;
 use crate::load::{self, Loaded};
@@ -179,6 +180,8 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
     let runtime = Runtime::new(path, loaded).await?;
+    // Connections wait in the backlog until then.
+    health::start(&runtime).await;
     let (stop, stopped) = watch::channel(false);
     let proxy = Arc::new(proxy(&runtime));
     let slots = Arc::new(Slots::default());

@@ -1,6 +1,7 @@
 //! Services as one configuration has them, and the endpoints behind them.
 
 pub(crate) mod budget;
+pub(crate) mod ejection;
 pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod resolve;
@@ -16,11 +17,12 @@ use gateway_core::name::{ReleaseName, ServiceName};
 use gateway_core::outcome::Failure;
 use gateway_core::rollout::{Rollout, Stage, State};
 use gateway_core::split::{Reason, Wish};
+use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 
 use self::budget::Budgets;
 use self::peer::{PeerTemplate, Target};
-use self::registry::Registry;
+use self::registry::{Registry, Standing};
 use self::resolve::Names;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
@@ -45,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) retries: Arc<CounterBy<Failure>>,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) rollouts: RolloutMetrics,
+    /// Held while it is decided whether an endpoint is put aside.
+    pub(crate) ejecting: Arc<Mutex<()>>,
     division: ArcSwap<Division>,
 }
 
@@ -78,7 +82,10 @@ pub(crate) struct Endpoint {
     pub(crate) label: Arc<str>,
     pub(crate) peer: HttpPeer,
     pub(crate) state: Arc<EndpointState>,
-    _up: Arc<Gauge>,
+    /// As `Host` of checks has it.
+    pub(crate) authority: String,
+    pub(crate) standing: Arc<Standing>,
+    up: Arc<Gauge>,
 }
 
 /// What a service is built from beside its definition.
@@ -117,7 +124,7 @@ impl Service {
                     template: template.clone(),
                     members: ArcSwap::from_pointee(Members::none(definition.balance)),
                 };
-                built.refresh(name, materials);
+                built.refresh(name, definition.health.is_some(), materials);
                 Arc::new(built)
             })
             .collect();
@@ -130,6 +137,7 @@ impl Service {
             budgets: materials.registry.budgets(name, definition),
             retries: materials.metrics.retries(name),
             rollouts: materials.metrics.rollouts(name),
+            ejecting: materials.registry.ejecting.clone(),
             supervisor,
             division: ArcSwap::from_pointee(division),
             releases,
@@ -184,11 +192,23 @@ impl Service {
         self.releases.iter().position(|release| release.name == *name)
     }
 
+    /// Whether a release has an endpoint that waits for its first check.
+    pub(crate) fn is_waiting(&self, name: &ReleaseName) -> bool {
+        self.releases.iter().any(|release| release.name == *name && release.members.load().pool.has_waiting())
+    }
+
     /// Whether a release has an endpoint that may be used.
     pub(crate) fn is_ready(&self, name: &ReleaseName) -> bool {
         self.releases
             .iter()
             .any(|release| release.name == *name && release.members.load().pool.has_available())
+    }
+}
+
+impl Endpoint {
+    /// Shows in the metrics whether requests are sent to it.
+    pub(crate) fn show(&self) {
+        self.up.set(f64::from(u8::from(self.state.is_available())));
     }
 }
 
@@ -199,12 +219,12 @@ impl Members {
 }
 
 impl Release {
-    /// Takes up what names resolve to now.
-    pub(crate) fn refresh(&self, service: &ServiceName, materials: &Materials<'_>) {
+    /// Takes up what names resolve to now. New endpoints wait for their first check if there is one.
+    pub(crate) fn refresh(&self, service: &ServiceName, checked: bool, materials: &Materials<'_>) {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         for address in &self.addresses {
             for (target, host) in materials.names.targets(address) {
-                if let Some(endpoint) = self.endpoint(service, &target, host, materials)
+                if let Some(endpoint) = self.endpoint(service, checked, &target, host, materials)
                     && !endpoints.iter().any(|known| known.label == endpoint.label)
                 {
                     endpoints.push(Arc::new(endpoint));
@@ -219,6 +239,7 @@ impl Release {
     fn endpoint(
         &self,
         service: &ServiceName,
+        checked: bool,
         target: &Target,
         host: Option<&str>,
         materials: &Materials<'_>,
@@ -232,9 +253,12 @@ impl Release {
             }
         };
         let up = materials.metrics.endpoint_up(service, &self.name, &label);
-        up.set(1.0);
-        let state = materials.registry.endpoint(service, &self.name, &label);
-        Some(Endpoint { label: label.into(), peer, state, _up: up })
+        let standing = materials.registry.endpoint(service, &self.name, &label, checked);
+        let state = standing.state.clone();
+        let authority = self.template.authority(target, host);
+        let endpoint = Endpoint { label: label.into(), peer, state, authority, standing, up };
+        endpoint.show();
+        Some(endpoint)
     }
 
     /// Whether one of its endpoints is written as this name.

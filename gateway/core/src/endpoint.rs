@@ -1,7 +1,7 @@
 //! Which endpoint of a release an attempt goes to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 pub use crate::config::model::Balance as Choice;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -11,10 +11,17 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 pub struct EndpointState {
     in_flight: AtomicUsize,
     unhealthy: AtomicBool,
+    unchecked: AtomicBool,
     ejected: AtomicBool,
+    failures: AtomicU32,
 }
 
 impl EndpointState {
+    /// One that is to be checked before it is used.
+    pub fn waiting() -> Self {
+        Self { unhealthy: AtomicBool::new(true), unchecked: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// Counts a request until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
@@ -26,7 +33,7 @@ impl EndpointState {
         self.in_flight.load(Relaxed)
     }
 
-    /// Neither unhealthy nor ejected. A new endpoint is available.
+    /// Neither unhealthy, nor waiting for its first check, nor ejected. A new endpoint is available.
     pub fn is_available(&self) -> bool {
         self.is_healthy() && !self.is_ejected()
     }
@@ -41,14 +48,32 @@ impl EndpointState {
         self.ejected.load(Relaxed)
     }
 
+    /// Whether it waits for its first check.
+    pub fn is_waiting(&self) -> bool {
+        self.unchecked.load(Relaxed)
+    }
+
     /// Says what active checks found.
     pub fn set_healthy(&self, healthy: bool) {
+        self.unchecked.store(false, Relaxed);
         self.unhealthy.store(!healthy, Relaxed);
     }
 
     /// Puts it aside, or takes it back.
     pub fn set_ejected(&self, ejected: bool) {
         self.ejected.store(ejected, Relaxed);
+    }
+
+    /// Takes in an attempt that did well; one load when the last one did too.
+    pub fn note_success(&self) {
+        if self.failures.load(Relaxed) > 0 {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Takes in an attempt that the endpoint failed; says how many there were in a row, counted from 1.
+    pub fn note_failure(&self) -> u32 {
+        self.failures.fetch_add(1, Relaxed).saturating_add(1)
     }
 }
 
@@ -130,6 +155,11 @@ impl Pool {
     /// Whether any endpoint is available.
     pub fn has_available(&self) -> bool {
         self.members.iter().any(|member| member.state.is_available())
+    }
+
+    /// Whether any endpoint waits for its first check.
+    pub fn has_waiting(&self) -> bool {
+        self.members.iter().any(|member| member.state.is_waiting())
     }
 
     /// Chooses an endpoint for the next attempt and notes it in `tried`; `None` only if the pool is empty.
@@ -287,6 +317,23 @@ mod tests {
             state(&pool, 3).set_ejected(true);
             assert!(grid().all(|random| matches!(pick(&pool, None, random), 1 | 2)), "{choice:?}");
         }
+    }
+
+    #[test]
+    fn one_that_waits_for_its_first_check_is_passed_over_until_then() {
+        let states = [Arc::<EndpointState>::default(), Arc::new(EndpointState::waiting())];
+        let pool = Pool::new(Choice::RoundRobin, ADDRESSES.into_iter().zip(states));
+        assert!(pool.has_waiting() && (0..4).all(|_| pick(&pool, None, 0) == 0));
+        state(&pool, 1).set_healthy(true);
+        assert!(!pool.has_waiting() && (0..4).any(|_| pick(&pool, None, 0) == 1));
+    }
+
+    #[test]
+    fn failures_are_counted_in_a_row() {
+        let state = EndpointState::default();
+        assert_eq!([state.note_failure(), state.note_failure()], [1, 2]);
+        state.note_success();
+        assert_eq!(state.note_failure(), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod client_ip;
 pub mod config;
 pub mod endpoint;
 pub mod h2_watch;
+pub mod health;
 pub mod hop_by_hop;
 pub mod name;
 pub mod outcome;

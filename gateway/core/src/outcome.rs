@@ -84,6 +84,17 @@ impl Outcome {
         Self::LABELS[self.slot()]
     }
 
+    /// Whether it speaks against the endpoint (`true`) or for it; nothing when no origin is to blame.
+    pub fn blames_endpoint(self) -> Option<bool> {
+        match self {
+            Self::Answered(status) => Some(status.is_server_error()),
+            Self::Connect | Self::Tls | Self::Timeout | Self::Reset | Self::Malformed | Self::Truncated => {
+                Some(true)
+            }
+            Self::ClientAbort | Self::Local | Self::Stale => None,
+        }
+    }
+
     /// The word under which `listed` counts this as a failure, if it does.
     ///
     /// Never for a client that hung up, for the gateway's own troubles, or for a stale pooled connection: no origin

@@ -46,5 +46,7 @@ fn divide(service: &Service) {
     };
     let rollouts: Vec<Rollout> = Target::all(&service.definition).into_iter().map(begun).collect();
     let index = |release: &ReleaseName| service.index_of(release);
+    let endpoints = service.releases.iter().flat_map(|release| release.members().endpoints.clone());
+    endpoints.for_each(|endpoint| endpoint.state.set_healthy(true));
     service.set_division(Division::new(&service.name, &service.definition, &rollouts, false, index));
 }

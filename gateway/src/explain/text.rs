@@ -69,7 +69,8 @@ fn share(release: &ReleaseView, answer: &Explanation) -> Vec<String> {
     let chosen = answer.release.as_ref() == Some(&release.name);
     let resolved = release.endpoints.iter().map(|endpoint| match endpoint.available {
         true => endpoint.address.clone(),
-        false => format!("{} (out)", endpoint.address),
+        false if endpoint.ejected => format!("{} (ejected)", endpoint.address),
+        false => format!("{} (unhealthy)", endpoint.address),
     });
     let endpoints: Vec<String> =
         if release.endpoints.is_empty() { release.configured.clone() } else { resolved.collect() };

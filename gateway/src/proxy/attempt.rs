@@ -18,6 +18,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::context::{Attempt, Chosen, Context};
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
+use crate::upstream::ejection;
 use crate::upstream::{Endpoint, Release, Service, TUNNEL_IDLE};
 
 /// What follows an attempt that has ended.
@@ -320,6 +321,7 @@ pub(super) fn end(ctx: &mut Context, outcome: Outcome, next: Next) {
     ctx.failing_over = next == Next::Failover;
     if let Some(chosen) = &ctx.chosen {
         chosen.release.metrics.attempts.count(outcome);
+        ejection::note(&chosen.service, &chosen.release, &attempt.endpoint, outcome);
         let late = attempt.answered.map(|(_, taken)| taken);
         if chosen.randomised {
             judge(chosen, outcome, late, next == Next::Nothing);

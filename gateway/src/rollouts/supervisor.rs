@@ -77,6 +77,8 @@ impl Supervisor {
     ) {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
+        // What was counted so far belongs to what was asked so far.
+        self.look(&mut inner, |rollout, sample| rollout.tick(now, sample));
         let before = std::mem::take(&mut inner.rollouts);
         let past = Past::new(&before, remembered);
         let (mut changes, mut refused) = (Vec::new(), 0);
@@ -121,11 +123,13 @@ impl Supervisor {
         for rollout in &mut inner.rollouts {
             // One without a canary may have a next one waiting; its own counts are of no concern then.
             let canary = rollout.canary().unwrap_or(rollout.stable());
+            // A canary begins when a check has found it good, and is not lost before one has found it bad.
+            let pending = rollout.state() == State::Pending;
             let sample = Sample {
                 canary: self.tally(canary).counts(),
                 stable: self.tally(rollout.stable()).counts(),
-                canary_ready: service.is_ready(canary),
-                stable_ready: service.is_ready(rollout.stable()),
+                canary_ready: service.is_ready(canary) || !pending && service.is_waiting(canary),
+                stable_ready: service.is_ready(rollout.stable()) || service.is_waiting(rollout.stable()),
             };
             changes.extend(observe(rollout, &sample));
         }

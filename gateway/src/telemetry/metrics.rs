@@ -32,6 +32,7 @@ pub struct Metrics {
     retries: Family<CounterBy<Failure>, 1>,
     weights: Family<Gauge, 2>,
     failovers: Family<ShardedCounter, 2>,
+    ejections: Family<ShardedCounter, 2>,
     rollout_refused: Family<ShardedCounter, 1>,
     rollout_states: Family<OneOf<State>, 2>,
     rollout_steps: Family<Gauge, 1>,
@@ -74,6 +75,11 @@ impl Metrics {
                 ["service", "release", "endpoint"],
             ),
             retries: Family::new("upstream_retries_total", "Attempts beside the first.", ["service"]),
+            ejections: Family::new(
+                "upstream_ejections_total",
+                "Endpoints put aside for failing one attempt after another.",
+                RELEASE,
+            ),
             failovers: Family::new(
                 "failovers_total",
                 "Requests that stable answered after the release had failed them.",
@@ -171,6 +177,7 @@ impl Metrics {
             attempts: self.attempts.series(labels),
             responses: self.responses.series(labels),
             failovers: self.failovers.series(labels),
+            ejections: self.ejections.series(labels),
             weight: self.weights.series(labels),
         }
     }
@@ -261,6 +268,7 @@ impl Metrics {
             self.retries.collect(),
             self.weights.collect(),
             self.failovers.collect(),
+            self.ejections.collect(),
             self.rollout_refused.collect(),
             self.rollout_states.collect(),
             self.rollout_steps.collect(),
@@ -324,6 +332,8 @@ pub struct ReleaseMetrics {
     pub responses: Arc<Histogram>,
     /// Requests that stable answered after this release had failed them.
     pub failovers: Arc<ShardedCounter>,
+    /// Endpoints put aside for failing one attempt after another.
+    pub ejections: Arc<ShardedCounter>,
     weight: Arc<Gauge>,
 }
 

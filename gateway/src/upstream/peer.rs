@@ -131,6 +131,17 @@ impl PeerTemplate {
         }
     }
 
+    /// The name and port of a place, as `Host` has them.
+    pub(crate) fn authority(&self, target: &Target, host: Option<&str>) -> String {
+        let configured = self.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        match (configured.or(host), target) {
+            (Some(name), Target::Ip(address)) => format!("{name}:{}", address.port()),
+            (Some(name), Target::Unix(_)) => name.to_owned(),
+            (None, Target::Ip(address)) => address.to_string(),
+            (None, Target::Unix(_)) => "localhost".to_owned(),
+        }
+    }
+
     fn policy_hash(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         (self.protocol as u8).hash(&mut hasher);

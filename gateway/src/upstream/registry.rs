@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use gateway_core::config::model;
 use gateway_core::endpoint::EndpointState;
+use gateway_core::health::{Ejections, Streak};
 use gateway_core::name::{ReleaseName, ServiceName};
 use parking_lot::Mutex;
 
@@ -13,19 +15,42 @@ use super::budget::Budgets;
 /// Hands out the same state for the same name as long as anybody holds it.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    endpoints: Mutex<HashMap<(ServiceName, ReleaseName, String), Weak<EndpointState>>>,
+    endpoints: Mutex<HashMap<(ServiceName, ReleaseName, String), Weak<Standing>>>,
     budgets: Mutex<HashMap<ServiceName, Weak<Budgets>>>,
+    /// Held while it is decided whether an endpoint is put aside.
+    pub(crate) ejecting: Arc<Mutex<()>>,
+}
+
+/// What is known of an endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) state: Arc<EndpointState>,
+    pub(crate) checkup: Mutex<Checkup>,
+    pub(crate) ejections: Mutex<Ejections>,
+}
+
+/// How its active checks stand.
+#[derive(Debug, Default)]
+pub(crate) struct Checkup {
+    /// When the next one is; not known before it was first thought of.
+    pub(crate) due: Option<Instant>,
+    pub(crate) streak: Streak,
 }
 
 impl Registry {
+    /// What is known of an endpoint; a new one waits for its first check if `checked`.
     pub(crate) fn endpoint(
         &self,
         service: &ServiceName,
         release: &ReleaseName,
         label: &str,
-    ) -> Arc<EndpointState> {
+        checked: bool,
+    ) -> Arc<Standing> {
         let key = (service.clone(), release.clone(), label.to_owned());
-        obtain(&mut self.endpoints.lock(), key, Arc::default)
+        obtain(&mut self.endpoints.lock(), key, || {
+            let state = if checked { EndpointState::waiting() } else { EndpointState::default() };
+            Arc::new(Standing { state: Arc::new(state), ..Standing::default() })
+        })
     }
 
     pub(crate) fn budgets(&self, name: &ServiceName, service: &model::Service) -> Arc<Budgets> {
@@ -66,10 +91,11 @@ mod tests {
         let registry = Registry::default();
         let service = ServiceName::new("api").expect("a name");
         let release = ReleaseName::new("api-1").expect("a name");
-        let first = registry.endpoint(&service, &release, "127.0.0.1:1");
-        let busy = first.begin();
-        assert_eq!(registry.endpoint(&service, &release, "127.0.0.1:1").in_flight(), 1);
-        assert_eq!(registry.endpoint(&service, &release, "127.0.0.1:2").in_flight(), 0);
+        let first = registry.endpoint(&service, &release, "127.0.0.1:1", false);
+        let busy = first.state.begin();
+        let in_flight = |label| registry.endpoint(&service, &release, label, true).state.in_flight();
+        assert_eq!((in_flight("127.0.0.1:1"), in_flight("127.0.0.1:2")), (1, 0));
+        assert!(first.state.is_healthy(), "one that is known does not wait for a check");
         drop((busy, first));
         registry.sweep();
         assert!(registry.endpoints.lock().is_empty());

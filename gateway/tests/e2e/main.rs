@@ -5,8 +5,10 @@
 mod admin;
 mod commands;
 mod demo;
+mod ejection;
 mod grpc;
 mod headers;
+mod health;
 mod limits;
 mod proxy_protocol;
 mod proxying;

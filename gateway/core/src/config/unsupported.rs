@@ -9,8 +9,6 @@ use super::problem::{Code, Problem};
 const KEYS: &[(&str, &str)] = &[
     ("fleet", ""),
     ("rate_limits", ""),
-    ("services.*.health", ""),
-    ("services.*.eject", ""),
     ("routes.*.limits", ""),
     ("routes.*.allow", ""),
     ("routes.*.deny", ""),

@@ -347,7 +347,8 @@ impl Judge {
         self.warned = if self.warned {
             self.observed.lately.canary_rate() > warn
         } else {
-            bound::above(failures, attempts, warn)
+            // A few failures are the beginning of a verdict, not a reason to tell people.
+            failures >= MIN_FAILURES && bound::above(failures, attempts, warn)
         };
         self.warned
     }
