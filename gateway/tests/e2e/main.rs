@@ -7,6 +7,7 @@ mod commands;
 mod grpc;
 mod headers;
 mod limits;
+mod names;
 mod proxy_protocol;
 mod proxying;
 mod releases;
