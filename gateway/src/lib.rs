@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod load;
+pub mod reload;
 pub mod server;
 pub mod telemetry;
 
@@ -9,7 +10,6 @@ mod admin;
 mod explain;
 mod listener;
 mod proxy;
-mod reload;
 mod rollouts;
 mod runtime;
 mod snapshot;

@@ -78,7 +78,8 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     ctx.metrics = Some(route.own_metrics.clone());
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
-    check_body_length(&session.req_header().headers, &route)?;
+    ctx.body_length = body_length(&session.req_header().headers);
+    check_body_length(ctx.body_length, &route)?;
     if ctx.upgrade {
         session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
     }
@@ -188,9 +189,11 @@ fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
     raw.split(|byte| *byte == b'?').next().unwrap_or(raw)
 }
 
-fn check_body_length(headers: &HeaderMap, route: &Route) -> Result<(), Rejection> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+fn body_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn check_body_length(length: Option<u64>, route: &Route) -> Result<(), Rejection> {
     match length {
         Some(length) if length > route.body_limit => Err(Rejection::BodyTooLarge),
         _ => Ok(()),

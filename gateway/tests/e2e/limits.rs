@@ -156,22 +156,6 @@ async fn an_http2_client_that_does_not_finish_its_headers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_cut_off() {
-    let (gateway, origin) = behind("body_idle: 500ms").await;
-    let mut raw = gateway.raw_tcp().await;
-    raw.send("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 10\r\n\r\nhalf").await;
-    let (bytes, _) = raw.read_to_end().await;
-    assert!(bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&bytes));
-
-    let upload = gateway.request(Method::POST, "/").http2().upload().await;
-    assert!(upload.send("half").await);
-    let mut upload = upload;
-    let ended = upload.started().await;
-    assert!(ended.as_ref().is_err() || ended.as_ref().unwrap().status == 408, "{ended:?}");
-    assert!(origin.requests().iter().all(|request| !request.complete));
-}
-
-#[tokio::test]
 async fn a_missing_repeated_or_malformed_host_is_400() {
     let (gateway, origin) = behind("").await;
     for head in [

@@ -16,5 +16,6 @@ mod routing;
 mod stop;
 mod support;
 mod tls;
+mod uploads;
 mod upstream;
 mod websocket;
