@@ -5,6 +5,7 @@
 
 mod guard;
 mod problem;
+mod rollouts;
 mod socket;
 mod views;
 
@@ -93,6 +94,7 @@ fn router(runtime: Arc<Runtime>, unix: bool) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/certificates", get(certificates))
         .route("/v1/explain", get(explain_request))
+        .merge(rollouts::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))

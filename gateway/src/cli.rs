@@ -6,10 +6,13 @@
 pub mod cert;
 pub mod check;
 pub mod client;
+pub mod demo;
 pub mod demo_origin;
 pub mod explain;
 pub mod init;
+pub mod kill;
 pub mod reload;
+pub mod rollout;
 pub mod schema;
 pub mod status;
 pub mod table;
@@ -56,11 +59,15 @@ enum Command {
     Reload(ReloadArgs),
     Status(StatusArgs),
     Explain(ExplainArgs),
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
+    Kill(kill::KillArgs),
     Schema(SchemaArgs),
     Init(InitArgs),
     #[command(subcommand)]
     Cert(CertCommand),
     Completions(CompletionsArgs),
+    Demo(DemoArgs),
     DemoOrigin(DemoOriginArgs),
 }
 
@@ -240,6 +247,38 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
+/// See a good release promoted and a bad one rolled back, here and now
+///
+/// Needs nothing and leaves nothing. In a directory of its own it makes certificates, starts small origins and this
+/// gateway, sends it requests over TLS, and tells what it sees: a good release climbs from 10 % to 100 %, a bad one is
+/// rolled back by itself, and how many failed requests users saw. Takes about half a minute; Ctrl-C ends it at any time.
+///
+/// Everything is real but the patience: steps are held for seconds instead of minutes. Fails with 1, and the end of the
+/// gateway's log, when a promise is broken.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  gateway demo
+  gateway demo --failing 50       a release that fails every other request
+  gateway demo --json 2>/dev/null | jq .users.failed")]
+pub struct DemoArgs {
+    /// The port users connect to, on loopback; the next free one when it is taken, any for 0
+    #[arg(long, value_name = "PORT", default_value_t = demo::DEFAULT_PORT)]
+    pub port: u16,
+
+    /// How many requests users send in a second
+    #[arg(long, value_name = "NUMBER", default_value_t = 200, value_parser = clap::value_parser!(u32).range(100..=2000))]
+    pub rate: u32,
+
+    /// Of a hundred requests, how many the bad release fails
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(30..=100))]
+    pub failing: u8,
+
+    /// Write the numbers as JSON when it is over; the story goes to the standard error
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Serve small origins to try the gateway with
 ///
 /// Each answers /health, /ready and /metrics and what its kind says, and names its release in `x-release`. They listen
@@ -302,6 +341,12 @@ pub enum Failure {
     /// A second signal ended the gateway before its requests were; 130.
     #[error("ended at once: requests in flight were cut")]
     Cut,
+    /// A signal ended the command, which left nothing behind; 130.
+    #[error("interrupted; nothing is left behind")]
+    Interrupted,
+    /// A person stopped a command that only watches; 130.
+    #[error("stopped watching; the rollout goes on")]
+    Stopped,
     /// The answer could not be written; 1, and 0 when its reader had seen enough.
     #[error("error: cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -318,7 +363,7 @@ impl Failure {
             _ if self.is_closed_pipe() => ExitCode::SUCCESS,
             Self::Report(_) | Self::Failed(_) | Self::Output(_) => ExitCode::from(1),
             Self::Refused(_) => ExitCode::from(3),
-            Self::Cut => ExitCode::from(130),
+            Self::Cut | Self::Interrupted | Self::Stopped => ExitCode::from(130),
         }
     }
 }
@@ -345,10 +390,13 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Reload(args) => reload::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
+        Command::Rollout(command) => rollout::run(&command, out),
+        Command::Kill(args) => kill::run(&args, out),
         Command::Schema(SchemaArgs {}) => schema::run(out),
         Command::Init(InitArgs {}) => init::run(&PathBuf::from(DEFAULT_CONFIG), out),
         Command::Cert(CertCommand::Dev(args)) => cert::run(&args, out),
         Command::Completions(args) => completions(args.shell, out),
+        Command::Demo(args) => demo::run(&args, out),
         Command::DemoOrigin(args) => demo_origin::run(&args, out),
     }
 }

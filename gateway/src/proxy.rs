@@ -7,6 +7,7 @@ mod forward;
 pub(crate) mod host;
 pub(crate) mod identity;
 mod patience;
+mod policy;
 mod record;
 pub(crate) mod rejection;
 mod respond;

@@ -1,11 +1,13 @@
 //! Rollouts at work. `gateway_core::rollout` decides; this counts what happens, asks, and acts on the answer.
 //!
 //! ```text
-//! attempt ends ─Tally→ Supervisor ─Sample→ core::rollout ─Change→ Division (shares), then disk, then everybody else
+//! attempt ends ─Tally→ Supervisor ─Sample→ core::rollout ─Change→ Division (shares), then Store, Events, Notifier
 //! ```
 
 pub(crate) mod announce;
 pub(crate) mod division;
+pub(crate) mod events;
+pub(crate) mod notify;
 pub(crate) mod retirement;
 pub(crate) mod store;
 pub(crate) mod supervisor;
@@ -21,6 +23,7 @@ use gateway_core::config::problem::{Code, Problem};
 use gateway_core::name::ServiceName;
 use gateway_core::rollout::Target;
 use parking_lot::Mutex;
+use tokio::time::MissedTickBehavior;
 
 use self::announce::Announcer;
 use self::store::Store;
@@ -30,10 +33,13 @@ use crate::snapshot::Snapshot;
 /// How often rollouts look at the clock.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long a person who throws a switch waits for the disk.
+const SAVE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Every rollout of the process.
 pub(crate) struct Rollouts {
     clock: Clock,
-    store: Store,
+    store: Arc<Store>,
     announcer: Announcer,
     supervisors: Mutex<HashMap<ServiceName, Arc<Supervisor>>>,
     killed: AtomicBool,
@@ -62,7 +68,7 @@ impl Clock {
 }
 
 impl Rollouts {
-    pub(crate) fn new(store: Store, announcer: Announcer) -> Self {
+    pub(crate) fn new(store: Arc<Store>, announcer: Announcer) -> Self {
         let killed = AtomicBool::new(store.is_killed());
         Self { clock: Clock::start(), store, announcer, supervisors: Mutex::default(), killed }
     }
@@ -109,7 +115,11 @@ impl Rollouts {
             let targets = Target::all(&service.definition);
             self.of(name).follow(service, targets, &remembered, killed);
         }
-        self.supervisors.lock().retain(|name, _| snapshot.services.contains_key(name));
+        let mut supervisors = self.supervisors.lock();
+        for (name, gone) in supervisors.extract_if(|name, _| !snapshot.services.contains_key(name)) {
+            // What was rolled back stays so, should the service come back.
+            self.store.remember(&name, gone.records());
+        }
     }
 
     /// What an earlier process, or an earlier configuration of this one, left behind.
@@ -117,23 +127,36 @@ impl Rollouts {
         self.store.recall(service)
     }
 
+    /// The time rollouts go by, since 1970.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
     /// Whether the kill switch sends everything to stable.
     pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
     }
 
-    /// Throws the kill switch; it outlives reloads and restarts.
-    pub(crate) fn kill(&self, on: bool) {
+    /// Throws the kill switch, at once; it outlives reloads and restarts. Says whether it is on disk already.
+    pub(crate) async fn kill(&self, on: bool) -> bool {
         self.killed.store(on, Ordering::Relaxed);
         for (_, supervisor) in self.all() {
             supervisor.kill(on);
         }
+        tracing::warn!(on, "the kill switch was thrown by hand");
         self.store.set_killed(on);
+        self.flush(SAVE_PATIENCE).await
+    }
+
+    /// Waits at most `patience` until everything that changed so far is on disk; says whether it is.
+    pub(crate) async fn flush(&self, patience: Duration) -> bool {
+        self.announcer.flush(patience).await
     }
 
     /// Looks at the clock for ever.
     pub(crate) async fn keep_ticking(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             for (_, supervisor) in self.all() {
@@ -142,3 +165,6 @@ impl Rollouts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use gateway_core::config::changes::{Change, changes};
@@ -17,7 +17,9 @@ use tokio::sync::{Mutex, Notify};
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
 use crate::rollouts::Rollouts;
-use crate::rollouts::announce::Announcer;
+use crate::rollouts::announce::{Announcer, Teller};
+use crate::rollouts::events::Events;
+use crate::rollouts::notify::Notifier;
 use crate::rollouts::store::Store;
 use crate::server::StartError;
 use crate::snapshot::Snapshot;
@@ -33,12 +35,14 @@ pub(crate) struct Runtime {
     /// The configuration file.
     pub(crate) path: PathBuf,
     pub(crate) started: Instant,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) names: Names,
     pub(crate) tickets: Tickets,
     pub(crate) registry: Registry,
     pub(crate) rollouts: Arc<Rollouts>,
+    /// Changes of rollouts, as they happen.
+    pub(crate) events: Arc<Events>,
     current: ArcSwap<Snapshot>,
     publishing: Mutex<()>,
     published: Notify,
@@ -62,18 +66,23 @@ impl Runtime {
     /// # Errors
     /// When the access log cannot be opened or TLS cannot be set up.
     pub(crate) async fn new(path: PathBuf, loaded: Loaded) -> Result<Arc<Self>, StartError> {
-        let metrics = Metrics::new(SystemTime::now());
+        let metrics = Arc::new(Metrics::new(SystemTime::now()));
         let access_log = AccessLog::start(loaded.gateway.access_log.clone(), metrics.access_log_dropped())
             .map_err(|error| StartError::System { what: "cannot open the access log", error })?;
         let (names, tickets, registry) = (Names::default(), Tickets::default(), Registry::default());
         names.learn(&loaded.gateway).await;
         let (announcer, announcements) = Announcer::new();
-        let rollouts = Arc::new(Rollouts::new(Store::open(loaded.gateway.state_path.clone()), announcer));
+        let store = Arc::new(Store::open(loaded.gateway.state_path.clone(), metrics.state_write_failures()));
+        let rollouts = Arc::new(Rollouts::new(store.clone(), announcer));
+        let events = Arc::<Events>::default();
         allow(&rollouts, &loaded)?;
         let materials =
             Materials { metrics: &metrics, registry: &registry, names: &names, rollouts: &rollouts };
         let first = Snapshot::compile(1, loaded, &materials, &tickets)?;
         rollouts.follow(&first);
+        let notifier = Notifier::new(metrics.notifications());
+        let teller = Teller { store, metrics: metrics.clone(), events: events.clone(), notifier };
+        tokio::spawn(teller.run(announcements));
         tokio::spawn(rollouts.clone().keep_ticking());
         Ok(Arc::new(Self {
             path,
@@ -85,6 +94,7 @@ impl Runtime {
             tickets,
             registry,
             rollouts,
+            events,
             publishing: Mutex::new(()),
             published: Notify::new(),
             last_reload: parking_lot::Mutex::new(None),
@@ -194,6 +204,11 @@ impl Runtime {
     /// From now on clients are asked to go elsewhere.
     pub(crate) fn begin_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits at most `patience` until all that must outlive the process is on disk; says whether it is.
+    pub(crate) async fn flush(&self, patience: Duration) -> bool {
+        self.rollouts.flush(patience).await
     }
 
     /// Says that everything is up.

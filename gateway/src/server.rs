@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin;
-use crate::listener::edge::Edge;
+use crate::listener::edge::{App, Edge};
 use crate::listener::slots::Slots;
 use crate::load::{self, Loaded};
 use crate::proxy::Proxy;
@@ -40,6 +40,9 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// How long the end of the process waits for the access log's disk.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it waits for the disk that rollouts are remembered on.
+const STATE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Idle origin connections kept over all origins.
 const UPSTREAM_POOL: usize = 4096;
@@ -180,8 +183,13 @@ async fn serve(
     let proxy = Arc::new(proxy(&runtime));
     let slots = Arc::new(Slots::default());
     for (name, address, socket) in sockets.listeners {
-        let app =
-            Edge { name: name.clone(), runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
+        let app = Edge {
+            name: name.clone(),
+            runtime: runtime.clone(),
+            slots: slots.clone(),
+            proxy: proxy.clone(),
+            queue: Mutex::new(socket.try_clone().ok()),
+        };
         edge.spawn(listen(name, address, socket, app, stopped.clone()));
     }
     tokio::spawn(admin::serve(sockets.admin, runtime.clone()));
@@ -214,6 +222,11 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
     if emptied.await.is_err() {
         tracing::warn!(connections = runtime.open_connections(), "drain time is over: the rest is cut");
     }
+    if !runtime.flush(STATE_PATIENCE).await {
+        tracing::error!(
+            "the last changes of rollouts are not on disk: the next process will not know of them"
+        );
+    }
     if !runtime.access_log.flush(LOG_PATIENCE) {
         tracing::warn!("the access log could not be written to its end");
     }
@@ -236,7 +249,7 @@ async fn listen(
     name: ListenerName,
     address: SocketAddr,
     socket: TcpListener,
-    app: Edge,
+    edge: Edge,
     stopped: watch::Receiver<bool>,
 ) {
     let address = address.to_string();
@@ -251,7 +264,7 @@ async fn listen(
         #[cfg(target_os = "linux")]
         user_timeout: Duration::from_secs(60),
     });
-    let mut service = Service::new(name.to_string(), app);
+    let mut service = Service::new(name.to_string(), App(Arc::new(edge)));
     service.add_tcp_with_settings(&address, options);
     pingora::services::Service::start_service(&mut service, Some(fds), stopped, 1).await;
 }

@@ -11,11 +11,15 @@ const WIDTH: usize = 100;
 /// A report for the standard error: colours and underlines when that is a terminal, plain text for files and pipes, and
 /// for whoever sets `NO_COLOR` (<https://no-color.org>).
 pub(crate) fn rendered(report: &Report) -> String {
-    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain || !io::stderr().is_terminal() {
+    if !wants_colours() || !io::stderr().is_terminal() {
         return report.to_string();
     }
     report.fancy(width(env::var("COLUMNS").ok().as_deref()))
+}
+
+/// Whether a terminal may be written to in colours.
+pub(crate) fn wants_colours() -> bool {
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn width(columns: Option<&str>) -> usize {

@@ -14,6 +14,7 @@ use gateway_core::config::model::{self, Address};
 use gateway_core::endpoint::{Choice, EndpointState, InFlight, Pool, Tried};
 use gateway_core::name::{ReleaseName, ServiceName};
 use gateway_core::outcome::Failure;
+use gateway_core::rollout::{Rollout, Stage, State};
 use gateway_core::split::{Reason, Wish};
 use pingora::upstreams::peer::HttpPeer;
 
@@ -26,9 +27,8 @@ use crate::rollouts::division::{Division, Overrides};
 use crate::rollouts::retirement::Retirement;
 use crate::rollouts::supervisor::Supervisor;
 use crate::rollouts::tally::Tally;
-use crate::telemetry::counters::ShardedCounter;
-use crate::telemetry::instruments::{CounterBy, Gauge};
-use crate::telemetry::metrics::{Metrics, ReleaseMetrics};
+use crate::telemetry::instruments::{CounterBy, Gauge, OneOf};
+use crate::telemetry::metrics::{Metrics, ReleaseMetrics, RolloutMetrics};
 
 /// How long a tunnel (WebSocket) may be silent.
 pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
@@ -44,8 +44,7 @@ pub(crate) struct Service {
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) retries: Arc<CounterBy<Failure>>,
     pub(crate) supervisor: Arc<Supervisor>,
-    /// Shares of releases that a configuration asked for and rollouts refused.
-    pub(crate) refused: Arc<ShardedCounter>,
+    pub(crate) rollouts: RolloutMetrics,
     division: ArcSwap<Division>,
 }
 
@@ -59,6 +58,8 @@ pub(crate) struct Release {
     pub(crate) tally: Arc<Tally>,
     /// Whether it was rolled back, for what still runs on it.
     pub(crate) retirement: Arc<Retirement>,
+    /// The rollout that tries it; there is none for the only release of a service.
+    rollout: Option<Arc<OneOf<State>>>,
     addresses: Vec<Address>,
     choice: Choice,
     template: PeerTemplate,
@@ -97,6 +98,7 @@ impl Service {
         materials: &Materials<'_>,
     ) -> Self {
         let supervisor = materials.rollouts.of(name);
+        let tried = definition.releases.len() > 1;
         let releases: Vec<Arc<Release>> = definition
             .releases
             .iter()
@@ -109,6 +111,7 @@ impl Service {
                     metrics: materials.metrics.release(name, release),
                     tally: supervisor.tally(release),
                     retirement: supervisor.retirement(release),
+                    rollout: tried.then(|| materials.metrics.rollout_state(name, release)),
                     addresses,
                     choice: definition.balance,
                     template: template.clone(),
@@ -126,7 +129,7 @@ impl Service {
             template,
             budgets: materials.registry.budgets(name, definition),
             retries: materials.metrics.retries(name),
-            refused: materials.metrics.rollout_refused(name),
+            rollouts: materials.metrics.rollouts(name),
             supervisor,
             division: ArcSwap::from_pointee(division),
             releases,
@@ -161,6 +164,20 @@ impl Service {
             release.metrics.set_weight(division.weight(release.index));
         }
         self.division.store(Arc::new(division));
+    }
+
+    /// Shows where rollouts are.
+    pub(crate) fn show(&self, rollouts: &[Rollout]) {
+        for release in &self.releases {
+            let trying = rollouts.iter().find(|rollout| rollout.canary() == Some(&release.name));
+            let latched = rollouts.iter().any(|rollout| rollout.is_rolled_back(&release.name));
+            let otherwise = if latched { State::RolledBack } else { State::Idle };
+            if let Some(shown) = &release.rollout {
+                shown.set(trying.map_or(otherwise, Rollout::state));
+            }
+        }
+        let step = rollouts.iter().find_map(|rollout| rollout.state().stage());
+        self.rollouts.set_step(step.map(Stage::step));
     }
 
     pub(crate) fn index_of(&self, name: &ReleaseName) -> Option<usize> {

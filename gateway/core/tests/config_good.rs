@@ -65,7 +65,7 @@ fn the_smallest_file_has_every_default() {
     assert_eq!(gateway.listeners["http"].limits, ListenerLimits::default());
     let service = &gateway.services["web"];
     assert_eq!(service.stable, ReleaseName::unnamed());
-    assert_eq!(service.traffic, Traffic::Stable);
+    assert_eq!(service.traffic, Traffic::Stable { plan: None });
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!((service.balance, service.protocol), (Balance::LeastRequests, Protocol::Http1));
     assert_eq!((service.retry.attempts, service.retry.budget), (1, percent(20.0)));

@@ -41,7 +41,7 @@ impl Guard {
     /// The problem with a call, if there is one.
     fn refusal(&self, request: &Request) -> Option<Problem> {
         if !self.any_host && !names_this_machine(request) {
-            let detail = "the Host is neither an IP address nor localhost; ask by address";
+            let detail = "the Host is neither an IP address nor a name without a dot; ask by address";
             return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail.into()));
         }
         if request.method().is_safe() {
@@ -68,10 +68,12 @@ fn names_this_machine(request: &Request) -> bool {
     named && request.uri().authority().is_none_or(|authority| is_local(authority.as_str()))
 }
 
+/// A name without a dot, as container networks give (`gateway:9901`), is never asked of the public DNS: no page can point
+/// one here.
 fn is_local(authority: &str) -> bool {
     host::normalise(authority).is_some_and(|host| {
         let address = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || address.parse::<IpAddr>().is_ok()
+        !host.contains('.') || address.parse::<IpAddr>().is_ok()
     })
 }
 

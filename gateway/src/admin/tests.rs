@@ -6,7 +6,7 @@ use super::*;
 use crate::cli::cert;
 use crate::load;
 
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 version: 1
 admin: { listen: 127.0.0.1:9901, token: hunter2 }
 listeners: { web: { address: "127.0.0.1:8443", tls: { certificates: [{ cert: cert.pem, key: key.pem }] } } }
@@ -22,25 +22,29 @@ routes:
 "#;
 
 /// An admin API on a free port, and the file behind it.
-struct Admin {
+pub(super) struct Admin {
     address: SocketAddr,
-    runtime: Arc<Runtime>,
+    pub(super) runtime: Arc<Runtime>,
     directory: tempfile::TempDir,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 impl Admin {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
+        Self::start_with(CONFIG).await
+    }
+
+    pub(super) async fn start_with(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         cert::ensure(directory.path(), &["localhost".to_owned()], std::time::SystemTime::now())
             .expect("made");
         let path = directory.path().join("gateway.yaml");
-        std::fs::write(&path, CONFIG).expect("written");
+        std::fs::write(&path, config).expect("written");
         let runtime = Runtime::new(path.clone(), load::load(&path).expect("good")).await.expect("started");
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         socket.set_nonblocking(true).expect("set");
@@ -54,8 +58,12 @@ impl Admin {
         self.directory.path().join("gateway.yaml")
     }
 
-    async fn send(&self, head: &str) -> Answer {
-        let (address, text) = (self.address, format!("{head}\r\nConnection: close\r\n\r\n"));
+    pub(super) async fn send(&self, head: &str) -> Answer {
+        self.send_with(head, "").await
+    }
+
+    pub(super) async fn send_with(&self, head: &str, body: &str) -> Answer {
+        let (address, text) = (self.address, format!("{head}\r\nConnection: close\r\n\r\n{body}"));
         let exchange = tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(address).expect("connected");
             stream.write_all(text.as_bytes()).expect("sent");
@@ -69,11 +77,11 @@ impl Admin {
         Answer { status, head: head.to_lowercase(), body: body.to_owned() }
     }
 
-    async fn ask(&self, line: &str) -> Answer {
+    pub(super) async fn ask(&self, line: &str) -> Answer {
         self.send(&format!("{line} HTTP/1.1\r\nHost: localhost")).await
     }
 
-    async fn read(&self, path: &str) -> Value {
+    pub(super) async fn read(&self, path: &str) -> Value {
         let answer = self.ask(&format!("GET {path}")).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()
@@ -85,7 +93,7 @@ impl Admin {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).expect("JSON")
     }
 }
@@ -143,12 +151,23 @@ async fn what_changes_something_needs_the_token_and_no_foreign_page() {
 async fn a_name_that_could_be_rebound_is_turned_away() {
     let admin = Admin::start().await;
     let get = |host: &str| format!("GET /v1/status HTTP/1.1\r\n{host}");
-    for host in
-        ["Host: evil.example", "Host: localhost.evil.example", "Host: localhost\r\nHost: localhost", "Host:"]
-    {
+    for host in [
+        "Host: evil.example",
+        "Host: localhost.evil.example",
+        "Host: gateway.:9901.evil.example",
+        "Host: localhost\r\nHost: localhost",
+        "Host:",
+    ] {
         assert_eq!(admin.send(&get(host)).await.status, 421, "{host}");
     }
-    for host in ["Host: 127.0.0.1:9901", "Host: [::1]:9901", "Host: LOCALHOST", "Host: 192.0.2.1"] {
+    for host in [
+        "Host: 127.0.0.1:9901",
+        "Host: [::1]:9901",
+        "Host: LOCALHOST",
+        "Host: 192.0.2.1",
+        "Host: gateway:9901",
+        "Host: edge_gateway",
+    ] {
         assert_eq!(admin.send(&get(host)).await.status, 200, "{host}");
     }
     let absolute = "GET http://evil.example/v1/status HTTP/1.1\r\nHost: localhost";

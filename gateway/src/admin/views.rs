@@ -9,6 +9,7 @@ use gateway_core::name::{ListenerName, RouteName};
 use gateway_core::route::rule::{HostPattern, Match, PathRule, ValueRule};
 use serde_json::{Value, json};
 
+use super::rollouts;
 use crate::explain::{Entrance, policies, releases};
 use crate::listener::Listener;
 use crate::runtime::Runtime;
@@ -43,6 +44,8 @@ pub(super) fn status(runtime: &Runtime) -> Value {
         "connections": runtime.open_connections(),
         "last_reload": last_reload,
         "listeners": listeners(&snapshot),
+        "kill": runtime.rollouts.is_killed(),
+        "rollouts": rollouts::lines(&runtime.rollouts),
         "releases": snapshot.services.values().flat_map(|service| shares(service)).collect::<Vec<_>>(),
         "warnings": warnings(&snapshot.warnings),
     })
@@ -160,7 +163,7 @@ fn service_view(service: &Service) -> Value {
     };
     let canary = match &service.definition.traffic {
         model::Traffic::Canary { canary, .. } => Some(canary),
-        model::Traffic::Stable | model::Traffic::Split(_) => None,
+        model::Traffic::Stable { .. } | model::Traffic::Split(_) => None,
     };
     json!({
         "name": service.name,

@@ -14,6 +14,7 @@ use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
 use super::identity;
+use super::policy;
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
@@ -79,7 +80,9 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
     ctx.body_length = body_length(&session.req_header().headers);
-    check_body_length(ctx.body_length, &route)?;
+    if let Some(answer) = policy::admit(session, ctx, &route)? {
+        return Ok(Admitted::Answer(answer));
+    }
     if ctx.upgrade {
         session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
     }
@@ -191,13 +194,6 @@ fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
 
 fn body_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn check_body_length(length: Option<u64>, route: &Route) -> Result<(), Rejection> {
-    match length {
-        Some(length) if length > route.body_limit => Err(Rejection::BodyTooLarge),
-        _ => Ok(()),
-    }
 }
 
 /// Chooses the release, once and for all attempts.

@@ -363,6 +363,7 @@ fn judge(chosen: &Chosen, outcome: Outcome, taken: Option<Duration>, seen: bool)
         }
     } else if guard.latency.as_ref().zip(taken).is_some_and(|(limit, taken)| taken > limit.max) {
         tally.slow();
+        return chosen.service.supervisor.on_slow();
     } else {
         return tally.success();
     }

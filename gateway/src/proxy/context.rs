@@ -8,7 +8,7 @@ use gateway_core::endpoint::{InFlight, Tried};
 use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::trace_context::TraceParent;
 use gateway_core::websocket::FrameWatch;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::patience::Patience;
 use super::rejection::Rejection;
@@ -58,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
     pub(crate) in_flight: Option<Occupied>,
+    /// Fields for whatever answers this request, the gateway or an origin.
+    pub(crate) answer_fields: Vec<(HeaderName, HeaderValue)>,
     /// The origin's side of a WebSocket.
     pub(crate) frames: FrameWatch,
     /// The canary has failed this request; stable is asked next.
@@ -138,6 +140,7 @@ impl Context {
             connected: None,
             first_byte: None,
             in_flight: None,
+            answer_fields: Vec::new(),
             frames: FrameWatch::default(),
             failing_over: false,
             rejection: None,

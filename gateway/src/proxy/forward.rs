@@ -185,7 +185,10 @@ pub(super) fn unchunk(client: Version, response: &mut ResponseHeader) {
     }
 }
 
-/// Puts the request id on an answer.
+/// Puts the request id on an answer, and what policies have to say.
 pub(super) fn stamp(response: &mut ResponseHeader, ctx: &Context) {
+    for (name, value) in &ctx.answer_fields {
+        let _ = response.insert_header(name.clone(), value.clone());
+    }
     let _ = response.insert_header(ctx.snapshot.model.request_id.clone(), ctx.request_id.clone());
 }

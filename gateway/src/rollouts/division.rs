@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use gateway_core::client_ip::TrustedProxies;
 use gateway_core::config::model::{self, Traffic};
 use gateway_core::name::{ReleaseName, ServiceName};
-use gateway_core::rollout::Rollout;
+use gateway_core::rollout::{Rollout, State};
 use gateway_core::split::{Assignment, Split, Standing, Wish};
 use gateway_core::unit::Weight;
 use http::{HeaderMap, HeaderName};
@@ -33,16 +33,24 @@ impl Division {
         index: impl Fn(&ReleaseName) -> Option<usize>,
     ) -> Self {
         let parts = parts(definition, rollouts);
-        let is_out = |release: &ReleaseName| rollouts.iter().any(|rollout| rollout.is_rolled_back(release));
+        // Who has nothing yet keeps its place in the hash all the same, so that nobody moves when it begins.
+        let is_out = |release: &ReleaseName| {
+            rollouts.iter().any(|rollout| {
+                let waits = rollout.canary() == Some(release) && rollout.state() == State::Pending;
+                waits || rollout.is_rolled_back(release)
+            })
+        };
         let out = parts.iter().enumerate().skip(1).filter(|(_, (release, _))| is_out(release));
         let rolled_back = out.fold(0, |bits, (part, _)| bits | 1 << part);
         let shares: Vec<(ReleaseName, u32)> =
             parts.iter().map(|(release, weight)| (release.clone(), weight.ppm())).collect();
+        // A configuration that is being replaced may not know the releases of the next one: its stable serves for them.
+        let home = index(&parts[0].0).or_else(|| index(&definition.stable)).unwrap_or(0);
         let split = Split::new(service, &shares, 0).expect("the shares of a service add up to the whole");
         Self {
             split,
             standing: Standing { killed, rolled_back, ..Standing::default() },
-            releases: parts.iter().map(|(release, _)| index(release).unwrap_or(0)).collect(),
+            releases: parts.iter().map(|(release, _)| index(release).unwrap_or(home)).collect(),
             weights: parts.iter().map(|(_, weight)| *weight).collect(),
         }
     }
@@ -79,7 +87,7 @@ fn parts(definition: &model::Service, rollouts: &[Rollout]) -> Vec<(ReleaseName,
     if let (Traffic::Split(shares), Some(first)) = (&definition.traffic, rollouts.first())
         && *first.stable() == definition.stable
     {
-        return fixed(&definition.stable, shares);
+        return fixed(&definition.stable, shares, rollouts);
     }
     let Some(rollout) = rollouts.first() else { return vec![(definition.stable.clone(), Weight::FULL)] };
     let weight = rollout.weight();
@@ -89,13 +97,23 @@ fn parts(definition: &model::Service, rollouts: &[Rollout]) -> Vec<(ReleaseName,
     parts
 }
 
-fn fixed(stable: &ReleaseName, shares: &[(ReleaseName, u32)]) -> Vec<(ReleaseName, Weight)> {
+/// The shares of the file; a weight set by hand stands above them.
+fn fixed(
+    stable: &ReleaseName,
+    shares: &[(ReleaseName, u32)],
+    rollouts: &[Rollout],
+) -> Vec<(ReleaseName, Weight)> {
     let total: u32 = shares.iter().map(|(_, share)| share).sum();
     let percent = |share: u32| 100.0 * f64::from(share) / f64::from(total.max(1));
+    let running = |release: &ReleaseName| {
+        let rollout = rollouts.iter().find(|rollout| rollout.canary() == Some(release))?;
+        rollout.state().stage().map(|_| rollout.weight())
+    };
+    let written = |share: u32| Weight::from_percent(percent(share)).ok();
     let mut others: Vec<(ReleaseName, Weight)> = shares
         .iter()
         .filter(|(release, _)| release != stable)
-        .filter_map(|(release, share)| Some((release.clone(), Weight::from_percent(percent(*share)).ok()?)))
+        .filter_map(|(release, share)| Some((release.clone(), running(release).or_else(|| written(*share))?)))
         .collect();
     let taken: u32 = others.iter().map(|(_, weight)| weight.ppm()).sum();
     let rest = f64::from(Weight::FULL.ppm().saturating_sub(taken)) / 10_000.0;

@@ -1,11 +1,11 @@
 //! One service's rollouts while the process lives: what was seen goes in, shares of traffic come out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use gateway_core::name::{ReleaseName, ServiceName};
-use gateway_core::rollout::{Change, Command, Record, Refusal, Rollout, Sample, Target};
+use gateway_core::rollout::{Change, Command, Record, Refusal, Rollout, Sample, State, Target};
 use parking_lot::Mutex;
 
 use super::Clock;
@@ -60,19 +60,9 @@ impl Supervisor {
     pub(crate) fn check(&self, targets: &[Target], remembered: &Remembered) -> Result<(), Refusal> {
         let now = self.clock.now();
         let inner = self.inner.lock();
+        let past = Past::new(&inner.rollouts, remembered);
         let alone = targets.len() == 1;
-        let known = |target| find(&inner.rollouts, target, alone);
-        for target in targets {
-            match (known(target), remembered) {
-                (Some(rollout), _) => rollout.check(target)?,
-                (None, Remembered::Records(records)) => {
-                    let record = recall(records, target, alone).cloned();
-                    record.map(|record| Rollout::restore(now, record, target.clone())).transpose()?;
-                }
-                (None, _) => {}
-            }
-        }
-        Ok(())
+        targets.iter().try_for_each(|target| past.take_up(now, target.clone(), alone).map(drop))
     }
 
     /// Follows a new configuration: rollouts go on, begin or end, and `service` gets the shares they say.
@@ -88,60 +78,73 @@ impl Supervisor {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
         let before = std::mem::take(&mut inner.rollouts);
+        let past = Past::new(&before, remembered);
         let (mut changes, mut refused) = (Vec::new(), 0);
         let alone = targets.len() == 1;
         for target in targets {
-            let (rollout, change, is_refused) = take_up(now, target, alone, &before, remembered);
-            refused += u64::from(is_refused);
-            changes.extend(change);
-            inner.rollouts.push(rollout);
+            let taken = past.take_up(now, target.clone(), alone).unwrap_or_else(|_| past.stay(now, target));
+            refused += u64::from(taken.refused);
+            changes.extend(taken.change);
+            inner.rollouts.push(taken.rollout);
         }
         inner.killed = killed;
         inner.serving.push(Arc::downgrade(service));
         self.settle(&mut inner, changes);
-        service.refused.add(refused);
+        self.look(&mut inner, |rollout, sample| rollout.tick(now, sample));
+        drop(inner);
+        service.rollouts.refused.add(refused);
+        self.tallies.lock().retain(|_, tally| Arc::strong_count(tally) > 1);
     }
 
-    /// To be called for every failed or slow attempt, once it is counted. At most one change comes of it.
+    /// To be called for every failed attempt, once it is counted. At most one change of each rollout comes of it.
     pub(crate) fn on_failure(&self) {
         let now = self.clock.now();
-        self.observe(|rollout, sample| rollout.on_failure(now, sample));
+        self.look(&mut self.inner.lock(), |rollout, sample| rollout.on_failure(now, sample));
+    }
+
+    /// To be called for every answer over the latency limit, as [`Self::on_failure`].
+    pub(crate) fn on_slow(&self) {
+        let now = self.clock.now();
+        self.look(&mut self.inner.lock(), |rollout, sample| rollout.on_slow(now, sample));
     }
 
     /// To be called every 100 ms.
     pub(crate) fn tick(&self) {
         let now = self.clock.now();
-        self.observe(|rollout, sample| rollout.tick(now, sample));
+        self.look(&mut self.inner.lock(), |rollout, sample| rollout.tick(now, sample));
     }
 
-    fn observe(&self, look: impl Fn(&mut Rollout, &Sample) -> Option<Change>) {
-        let mut inner = self.inner.lock();
-        let Inner { rollouts, serving, .. } = &mut *inner;
-        let Some(service) = serving.last().and_then(Weak::upgrade) else { return };
+    /// Shows every rollout what was counted, and acts on what it says.
+    fn look(&self, inner: &mut Inner, observe: impl Fn(&mut Rollout, &Sample) -> Option<Change>) {
+        let Some(service) = inner.serving.last().and_then(Weak::upgrade) else { return };
         let mut changes = Vec::new();
-        for rollout in rollouts {
-            let Some(canary) = rollout.canary() else { continue };
+        for rollout in &mut inner.rollouts {
+            // One without a canary may have a next one waiting; its own counts are of no concern then.
+            let canary = rollout.canary().unwrap_or(rollout.stable());
             let sample = Sample {
                 canary: self.tally(canary).counts(),
                 stable: self.tally(rollout.stable()).counts(),
                 canary_ready: service.is_ready(canary),
                 stable_ready: service.is_ready(rollout.stable()),
             };
-            changes.extend(look(rollout, &sample));
+            changes.extend(observe(rollout, &sample));
         }
         drop(service);
         if !changes.is_empty() {
-            self.settle(&mut inner, changes);
+            self.settle(inner, changes);
         }
     }
 
     /// Does what a person asks of every rollout of the service that can do it.
     ///
     /// # Errors
-    /// The first refusal, when none can.
+    /// The first refusal, when none can. A weight by hand is refused for a split, whose shares add up in the file.
     pub(crate) fn command(&self, command: Command) -> Result<Vec<Change>, Refusal> {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
+        if matches!(command, Command::Weight(_)) && inner.rollouts.len() > 1 {
+            return Err(Refusal::FixedWeight);
+        }
         let (mut changes, mut refusal) = (Vec::new(), None);
         for rollout in &mut inner.rollouts {
             match rollout.command(now, command) {
@@ -152,7 +155,12 @@ impl Supervisor {
         if changes.is_empty() {
             return Err(refusal.unwrap_or(Refusal::NoRollout));
         }
+        if command == Command::Retry {
+            let retried: Vec<_> = changes.iter().filter_map(|change| change.canary.as_ref()).collect();
+            inner.rollouts.iter_mut().for_each(|rollout| retried.iter().for_each(|it| rollout.forget(it)));
+        }
         self.settle(&mut inner, changes.clone());
+        self.look(&mut inner, |rollout, sample| rollout.tick(now, sample));
         Ok(changes)
     }
 
@@ -195,6 +203,7 @@ impl Supervisor {
             let division =
                 Division::new(&self.service, &service.definition, &inner.rollouts, inner.killed, index);
             service.set_division(division);
+            service.show(&inner.rollouts);
         }
     }
 }
@@ -209,41 +218,110 @@ pub(crate) enum Remembered {
     Unreadable,
 }
 
-/// The rollout that a target goes on with: the one with the same canary, or the only one when there is one target.
-fn find<'a>(rollouts: &'a [Rollout], target: &Target, alone: bool) -> Option<&'a Rollout> {
-    let same =
-        rollouts.iter().find(|known| known.canary().is_some() && known.canary() == target.canary.as_ref());
-    same.or(rollouts.first().filter(|_| alone && rollouts.len() == 1))
+/// The rollouts of a service until now: those at work or, when there are none, those that were remembered.
+struct Past<'a> {
+    rollouts: &'a [Rollout],
+    remembered: &'a Remembered,
+    /// What any of them rolled back.
+    latched: BTreeSet<ReleaseName>,
 }
 
-/// As [`find`], among what was written.
-fn recall<'a>(records: &'a [Record], target: &Target, alone: bool) -> Option<&'a Record> {
-    let same = records.iter().find(|record| record.canary.is_some() && record.canary == target.canary);
-    same.or(records.first().filter(|_| alone && records.len() == 1))
+/// A rollout that follows a target.
+struct Taken {
+    rollout: Rollout,
+    change: Option<Change>,
+    /// Whether the file asks for a release that was rolled back.
+    refused: bool,
 }
 
-fn take_up(
-    now: Duration,
-    target: Target,
+impl<'a> Past<'a> {
+    fn new(rollouts: &'a [Rollout], remembered: &'a Remembered) -> Self {
+        let latched = match remembered {
+            Remembered::Records(records) if rollouts.is_empty() => {
+                records.iter().flat_map(|record| &record.rolled_back).cloned().collect()
+            }
+            _ => rollouts.iter().flat_map(Rollout::rolled_back).cloned().collect(),
+        };
+        Self { rollouts, remembered, latched }
+    }
+
+    /// The rollout a target goes on with, or a new one; `alone` when it is the service's only target.
+    fn take_up(&self, now: Duration, target: Target, alone: bool) -> Result<Taken, Refusal> {
+        let known = find(self.rollouts, &target, alone, Rollout::canary, Rollout::stable);
+        if let Some(known) = known.filter(|known| !self.is_in_the_dark(known)) {
+            let mut rollout = known.clone();
+            rollout.inherit(&self.latched);
+            let reloaded = rollout.reload(now, target)?;
+            return Ok(Taken { rollout, change: reloaded.change, refused: reloaded.refused });
+        }
+        match self.remembered {
+            Remembered::Unreadable if known.is_some() || self.rollouts.is_empty() => {
+                Ok(Taken::begin(Rollout::unreadable(now, target)))
+            }
+            Remembered::Records(records) if self.rollouts.is_empty() => {
+                self.restore(now, records, target, alone)
+            }
+            _ => self.begin(now, target),
+        }
+    }
+
+    /// Nothing is known of what came before, and nothing has happened since: no canary was named.
+    fn is_in_the_dark(&self, known: &Rollout) -> bool {
+        matches!(self.remembered, Remembered::Unreadable) && known.last_change().is_none()
+    }
+
+    fn restore(
+        &self,
+        now: Duration,
+        records: &[Record],
+        target: Target,
+        alone: bool,
+    ) -> Result<Taken, Refusal> {
+        let found = find(records, &target, alone, |record| record.canary.as_ref(), |record| &record.stable);
+        let Some(mut record) = found.cloned() else { return self.begin(now, target) };
+        let others = self.latched.iter().filter(|release| Some(*release) != record.canary.as_ref());
+        record.rolled_back.extend(others.cloned());
+        let (rollout, reloaded) = Rollout::restore(now, record, target)?;
+        Ok(Taken { rollout, change: reloaded.change, refused: reloaded.refused })
+    }
+
+    fn begin(&self, now: Duration, target: Target) -> Result<Taken, Refusal> {
+        if self.latched.contains(&target.stable) {
+            return Err(Refusal::RolledBack { release: target.stable });
+        }
+        Ok(Taken::begin(Rollout::with_latches(now, target, self.latched.clone())))
+    }
+
+    /// For what was rolled back after the file had been checked and before it is followed: nothing goes on with it.
+    fn stay(&self, now: Duration, target: Target) -> Taken {
+        match find(self.rollouts, &target, true, Rollout::canary, Rollout::stable) {
+            Some(known) => Taken { rollout: known.clone(), change: None, refused: true },
+            None => Taken::begin(Rollout::unreadable(now, target)),
+        }
+    }
+}
+
+impl Taken {
+    fn begin(rollout: Rollout) -> Self {
+        let refused = rollout.state() == State::RolledBack;
+        Self { change: rollout.last_change().cloned(), refused, rollout }
+    }
+}
+
+/// What a target goes on with: that with the same canary. A service's only target goes on with another one, too: first
+/// with that whose canary it makes stable. Of several, each stands beside the same stable release as before or begins
+/// anew, since shares of a split are not a cutover.
+fn find<'a, T>(
+    all: &'a [T],
+    target: &Target,
     alone: bool,
-    before: &[Rollout],
-    remembered: &Remembered,
-) -> (Rollout, Option<Change>, bool) {
-    if let Some(known) = find(before, &target, alone) {
-        let mut rollout = known.clone();
-        // What is refused was refused before anything changed; a rollout that disagrees all the same stays as it was.
-        let reloaded = rollout.reload(now, target).unwrap_or_default();
-        return (rollout, reloaded.change, reloaded.refused);
+    canary: impl Fn(&T) -> Option<&ReleaseName>,
+    stable: impl Fn(&T) -> &ReleaseName,
+) -> Option<&'a T> {
+    let same = |one: &&T| canary(one).is_some() && canary(one) == target.canary.as_ref();
+    if !alone {
+        return all.iter().find(|one| same(one) && *stable(one) == target.stable);
     }
-    match remembered {
-        Remembered::Unreadable => (Rollout::unreadable(now, target), None, true),
-        Remembered::Records(records) => match recall(records, &target, alone).cloned() {
-            Some(record) => match Rollout::restore(now, record, target.clone()) {
-                Ok((rollout, reloaded)) => (rollout, reloaded.change, reloaded.refused),
-                Err(_) => (Rollout::unreadable(now, target), None, true),
-            },
-            None => (Rollout::new(now, target), None, false),
-        },
-        Remembered::Nothing => (Rollout::new(now, target), None, false),
-    }
+    let adopted = |one: &&T| canary(one) == Some(&target.stable);
+    all.iter().find(same).or_else(|| all.iter().find(adopted)).or_else(|| all.first())
 }

@@ -1,7 +1,7 @@
 //! What can be measured: counts, counts by a closed set of labels, levels, and durations.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,6 +47,38 @@ impl<L: Label> Instrument for CounterBy<L> {
     fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
         for (label, count) in L::LABELS.iter().zip(&self.counters) {
             add(&[label], counter(count.sum() as f64));
+        }
+    }
+}
+
+/// One value of a closed set at a time, at first the first: 1 for it, 0 for each of the others.
+#[derive(Debug)]
+pub struct OneOf<L> {
+    slot: AtomicUsize,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label> OneOf<L> {
+    /// Puts `label` in place of the last one.
+    pub fn set(&self, label: L) {
+        self.slot.store(label.slot(), Relaxed);
+    }
+}
+
+impl<L: Label> Default for OneOf<L> {
+    fn default() -> Self {
+        Self { slot: AtomicUsize::new(0), label: PhantomData }
+    }
+}
+
+impl<L: Label> Instrument for OneOf<L> {
+    const TYPE: MetricType = MetricType::GAUGE;
+    const LABELS: &'static [&'static str] = &[L::NAME];
+
+    fn collect(&self, mut add: impl FnMut(&[&str], Metric)) {
+        let current = self.slot.load(Relaxed);
+        for (slot, label) in L::LABELS.iter().enumerate() {
+            add(&[label], gauge(f64::from(u8::from(slot == current))));
         }
     }
 }
@@ -302,6 +334,23 @@ mod tests {
     #[test]
     fn labels_of_a_closed_set_are_shown_before_they_happen() {
         let shown = samples::<CounterBy<Failure>>(|counter| counter.count(Failure::Reset));
+        assert_eq!(
+            shown,
+            [
+                "m{reason=\"connect\"} 0",
+                "m{reason=\"timeout\"} 0",
+                "m{reason=\"reset\"} 1",
+                "m{reason=\"status\"} 0"
+            ]
+        );
+    }
+
+    #[test]
+    fn one_of_a_set_is_the_last_that_was_set() {
+        let shown = samples::<OneOf<Failure>>(|one| {
+            one.set(Failure::Timeout);
+            one.set(Failure::Reset);
+        });
         assert_eq!(
             shown,
             [

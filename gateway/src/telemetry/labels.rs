@@ -1,6 +1,7 @@
 //! Label values that come from closed sets, so that no request can make a series.
 
 use gateway_core::outcome::{Failure, Outcome};
+use gateway_core::rollout::{Breach, Cause, Stage, State};
 
 /// A closed set of label values.
 pub trait Label: Copy {
@@ -29,6 +30,24 @@ impl Label for Failure {
 
     fn slot(self) -> usize {
         self.slot()
+    }
+}
+
+impl Label for State {
+    const NAME: &'static str = "state";
+    const LABELS: &'static [&'static str] =
+        &["idle", "pending", "ramping", "verifying", "held", "completed", "rolled_back"];
+
+    fn slot(self) -> usize {
+        match self {
+            Self::Idle => 0,
+            Self::Pending => 1,
+            Self::Running(Stage::Ramping(_)) => 2,
+            Self::Running(Stage::Verifying(_)) => 3,
+            Self::Held(..) => 4,
+            Self::Completed => 5,
+            Self::RolledBack => 6,
+        }
     }
 }
 
@@ -95,3 +114,74 @@ labels!(
         TooManyConnections = "too_many_connections",
     }
 );
+labels!(
+    /// Why a canary was rolled back.
+    Rollback = "reason" {
+        /// [`Breach::ErrorRate`].
+        ErrorRate = "error_rate",
+        /// [`Breach::WorseThanStable`].
+        WorseThanStable = "worse_than_stable",
+        /// [`Breach::Latency`].
+        Latency = "latency",
+        /// [`Breach::ConsecutiveFailures`].
+        ConsecutiveFailures = "consecutive_failures",
+        /// [`Breach::FailedRequests`].
+        FailedRequests = "failed_requests",
+        /// [`Breach::NoEndpoint`].
+        NoEndpoint = "no_endpoint",
+        /// A person said so.
+        Aborted = "aborted",
+    }
+);
+labels!(
+    /// What became of a message to a webhook.
+    Notification = "result" {
+        /// It was taken.
+        Sent = "sent",
+        /// It was not taken, also when tried again.
+        Failed = "failed",
+        /// It was not tried: too many were waiting.
+        Dropped = "dropped",
+    }
+);
+
+impl Rollback {
+    /// The label of a rollback with this cause, if it is one.
+    pub fn of(cause: &Cause) -> Option<Self> {
+        Some(match cause {
+            Cause::Breach(Breach::ErrorRate { .. }) => Self::ErrorRate,
+            Cause::Breach(Breach::WorseThanStable { .. }) => Self::WorseThanStable,
+            Cause::Breach(Breach::Latency { .. }) => Self::Latency,
+            Cause::Breach(Breach::ConsecutiveFailures { .. }) => Self::ConsecutiveFailures,
+            Cause::Breach(Breach::FailedRequests { .. }) => Self::FailedRequests,
+            Cause::Breach(Breach::NoEndpoint) => Self::NoEndpoint,
+            Cause::Aborted => Self::Aborted,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::rollout::Hold;
+
+    use super::*;
+
+    #[test]
+    fn the_labels_of_rollouts_are_the_words_of_the_engine() {
+        let states = [
+            State::Idle,
+            State::Pending,
+            State::Running(Stage::Ramping(0)),
+            State::Running(Stage::Verifying(2)),
+            State::Held(Stage::Ramping(1), Hold::Gate),
+            State::Completed,
+            State::RolledBack,
+        ];
+        assert_eq!(states.map(|state| State::LABELS[state.slot()]), states.map(State::name));
+        let breach = Breach::FailedRequests { seen: 9, expected: 1.0, max: 5 };
+        let label = Rollback::of(&Cause::Breach(breach.clone())).unwrap();
+        assert_eq!(Rollback::LABELS[label.slot()], breach.name());
+        assert_eq!(Rollback::of(&Cause::Paused), None);
+    }
+}

@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use gateway_core::name::{ListenerName, ReleaseName, RouteName, ServiceName};
 use gateway_core::outcome::{Failure, Outcome};
+use gateway_core::rollout::State;
 use gateway_core::unit::Weight;
 use http::{Method, StatusCode};
 
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
-use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, RequestCounts};
-use super::labels::{BadRequest, Handshake, Reload};
+use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
+use super::labels::{BadRequest, Handshake, Notification, Reload, Rollback};
 use super::process;
 
 /// The route label of requests that no route matched.
@@ -32,6 +33,11 @@ pub struct Metrics {
     weights: Family<Gauge, 2>,
     failovers: Family<ShardedCounter, 2>,
     rollout_refused: Family<ShardedCounter, 1>,
+    rollout_states: Family<OneOf<State>, 2>,
+    rollout_steps: Family<Gauge, 1>,
+    rollbacks: Family<CounterBy<Rollback>, 1>,
+    notifications: Single<CounterBy<Notification>>,
+    state_write_failures: Single<ShardedCounter>,
     reloads: Single<CounterBy<Reload>>,
     reload_successful: Single<Gauge>,
     reload_time: Single<Gauge>,
@@ -77,6 +83,23 @@ impl Metrics {
                 "rollout_refused_total",
                 "Configurations that asked for a release that was rolled back.",
                 ["service"],
+            ),
+            rollout_states: Family::new(
+                "rollout_state",
+                "1 for the state of the rollout that tries the release, 0 for the others.",
+                RELEASE,
+            ),
+            rollout_steps: Family::new(
+                "rollout_step",
+                "The step under way, the first being 0; -1 when none is.",
+                ["service"],
+            ),
+            rollbacks: Family::new("rollbacks_total", "Canaries rolled back.", ["service"]),
+            notifications: Single::new("notifications_total", "Messages to webhooks about rollouts.", []),
+            state_write_failures: Single::new(
+                "state_write_failures_total",
+                "Files of remembered state that could not be written; each is tried again.",
+                [],
             ),
             weights: Family::new("split_weight", "The release's share of its service, 0 to 100.", RELEASE),
             reloads: Single::new("config_reloads_total", "Reloads of the configuration.", []),
@@ -172,9 +195,29 @@ impl Metrics {
         }
     }
 
-    /// Configurations that asked for a release that was rolled back.
-    pub fn rollout_refused(&self, service: &ServiceName) -> Arc<ShardedCounter> {
-        self.rollout_refused.series([service.as_str()])
+    /// What is shown of a service's rollouts.
+    pub fn rollouts(&self, service: &ServiceName) -> RolloutMetrics {
+        let labels = [service.as_str()];
+        RolloutMetrics {
+            refused: self.rollout_refused.series(labels),
+            rollbacks: self.rollbacks.series(labels),
+            step: self.rollout_steps.series(labels),
+        }
+    }
+
+    /// The state of the rollout that tries a release.
+    pub fn rollout_state(&self, service: &ServiceName, release: &ReleaseName) -> Arc<OneOf<State>> {
+        self.rollout_states.series([service.as_str(), release.as_str()])
+    }
+
+    /// Messages to webhooks.
+    pub fn notifications(&self) -> Arc<CounterBy<Notification>> {
+        Arc::clone(&self.notifications.handle)
+    }
+
+    /// Files of remembered state that could not be written.
+    pub fn state_write_failures(&self) -> Arc<ShardedCounter> {
+        Arc::clone(&self.state_write_failures.handle)
     }
 
     /// When a certificate expires, in seconds since 1970. `name` tells a listener's certificates apart.
@@ -219,6 +262,11 @@ impl Metrics {
             self.weights.collect(),
             self.failovers.collect(),
             self.rollout_refused.collect(),
+            self.rollout_states.collect(),
+            self.rollout_steps.collect(),
+            self.rollbacks.collect(),
+            self.notifications.collect(),
+            self.state_write_failures.collect(),
             self.reloads.collect(),
             self.reload_successful.collect(),
             self.reload_time.collect(),
@@ -283,6 +331,23 @@ impl ReleaseMetrics {
     /// Shows the release's share of its service.
     pub fn set_weight(&self, weight: Weight) {
         self.weight.set(weight.percent());
+    }
+}
+
+/// What is shown of a service's rollouts.
+#[derive(Debug, Clone)]
+pub struct RolloutMetrics {
+    /// Configurations that asked for a release that was rolled back.
+    pub refused: Arc<ShardedCounter>,
+    /// Canaries rolled back, by the reason.
+    pub rollbacks: Arc<CounterBy<Rollback>>,
+    step: Arc<Gauge>,
+}
+
+impl RolloutMetrics {
+    /// Shows the step under way, from 0.
+    pub fn set_step(&self, step: Option<usize>) {
+        self.step.set(step.map_or(-1.0, |step| step as f64));
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod commands;
+mod demo;
 mod grpc;
 mod headers;
 mod limits;
@@ -12,6 +13,7 @@ mod proxy_protocol;
 mod proxying;
 mod releases;
 mod reload;
+mod rollouts;
 mod routing;
 mod stop;
 mod support;

@@ -273,7 +273,10 @@ impl fmt::Display for Address {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Traffic {
     /// All of it to stable.
-    Stable,
+    Stable {
+        /// Its last step tells how a cutover to another stable release is watched.
+        plan: Option<Plan>,
+    },
     /// A part of it to the canary.
     Canary {
         /// The release that is tried; never the stable one.

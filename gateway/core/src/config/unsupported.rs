@@ -9,10 +9,6 @@ use super::problem::{Code, Problem};
 const KEYS: &[(&str, &str)] = &[
     ("fleet", ""),
     ("rate_limits", ""),
-    ("services.*.rollout.steps", "a fixed share works: `weight: 10%`"),
-    ("services.*.rollout.guard", ""),
-    ("services.*.rollout.failover", ""),
-    ("services.*.rollout.notify", ""),
     ("services.*.health", ""),
     ("services.*.eject", ""),
     ("routes.*.limits", ""),

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::record::{Cause, Change, MAX_CHANGES, Manual, Record, VERSION};
 use super::reload::Target;
 use super::state::{Event, Hold, Stage, State};
-use crate::config::model::Gate;
+use crate::config::model::{Gate, Guard};
 use crate::name::ReleaseName;
 use crate::unit::Weight;
 
@@ -39,10 +39,15 @@ pub struct Rollout {
 impl Rollout {
     /// A rollout nothing was remembered of: pending if the file names a canary, idle if not.
     pub fn new(now: Duration, target: Target) -> Self {
+        Self::with_latches(now, target, BTreeSet::new())
+    }
+
+    /// As [`Rollout::new`], where these releases were rolled back by others of the same service.
+    pub fn with_latches(now: Duration, target: Target, rolled_back: BTreeSet<ReleaseName>) -> Self {
         let mut rollout = Self::blank(now, target);
-        rollout.canary = rollout.target.canary.clone();
-        if rollout.canary.is_some() {
-            rollout.enter(now, Event::Named, Cause::Named);
+        rollout.rolled_back = rolled_back;
+        if let Some(canary) = rollout.target.canary.clone() {
+            rollout.name(now, canary);
         }
         rollout
     }
@@ -97,9 +102,47 @@ impl Rollout {
         self.rolled_back.contains(release)
     }
 
+    /// The releases that get no traffic until `retry`.
+    pub fn rolled_back(&self) -> &BTreeSet<ReleaseName> {
+        &self.rolled_back
+    }
+
+    /// Takes over what other rollouts of the service rolled back. About its own canary it knows better.
+    pub fn inherit(&mut self, rolled_back: &BTreeSet<ReleaseName>) {
+        let others = rolled_back.iter().filter(|release| Some(*release) != self.canary.as_ref());
+        self.rolled_back.extend(others.cloned());
+    }
+
+    /// Forgets that a release was rolled back, as another rollout of the service retries it. Its own canary stays out.
+    pub fn forget(&mut self, release: &ReleaseName) {
+        if self.canary.as_ref() != Some(release) {
+            self.rolled_back.remove(release);
+        }
+    }
+
+    /// The last change, if there was one.
+    pub fn last_change(&self) -> Option<&Change> {
+        self.history.back()
+    }
+
     /// The numbers of the moment.
     pub fn evidence(&self) -> Evidence {
         self.judge.evidence()
+    }
+
+    /// The steps it climbs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The limits the canary must keep.
+    pub fn guard(&self) -> &Guard {
+        self.judge.guard()
+    }
+
+    /// The weight set by hand, if one is.
+    pub fn manual(&self) -> Option<Manual> {
+        self.manual
     }
 
     /// To be called for each failed attempt of either arm, once it is counted: `sample` ends with it.
@@ -254,6 +297,8 @@ impl Rollout {
     /// A canary the file named during a cutover begins after it.
     fn take_up_next(&mut self, now: Duration) -> Option<Change> {
         let next = self.target.canary.clone().filter(|next| self.canary.is_none() && *next != self.stable)?;
+        // Until now it was the cutover's.
+        self.plan = self.target.plan.clone().unwrap_or_else(|| self.plan.clone());
         self.name(now, next)
     }
 

@@ -130,6 +130,31 @@ pub enum Cause {
     Unreadable,
 }
 
+impl Cause {
+    /// The one word of the admin API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Proved => "proved",
+            Self::Held(_) => "held",
+            Self::Released(_) => "released",
+            Self::Breach(_) => "breach",
+            Self::Promoted => "promoted",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Aborted => "aborted",
+            Self::Retried => "retried",
+            Self::Weight => "weight",
+            Self::Named => "named",
+            Self::Removed => "removed",
+            Self::Replanned => "replanned",
+            Self::Adopted => "adopted",
+            Self::CutOver => "cut_over",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

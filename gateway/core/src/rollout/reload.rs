@@ -42,7 +42,7 @@ impl Target {
             releases: service.releases.keys().cloned().collect(),
         };
         match &service.traffic {
-            Traffic::Stable => vec![target(None, None)],
+            Traffic::Stable { plan } => vec![target(None, plan.as_ref().map(Plan::new))],
             Traffic::Canary { canary, plan } => vec![target(Some(canary.clone()), Some(Plan::new(plan)))],
             Traffic::Split(parts) => {
                 let total: u64 = parts.iter().map(|(_, part)| u64::from(*part)).sum();
@@ -289,6 +289,43 @@ mod tests {
         let named_again = rollout.reload(NOW, target("a", Some("b"), &STEPS)).expect("taken");
         assert!(named_again.refused);
         assert_eq!(rollout.weight(), Weight::ZERO);
+    }
+
+    #[test]
+    fn what_another_rollout_of_the_service_rolled_back_stays_out_until_it_is_retried_there() {
+        let latched = [release("b")].into();
+        let rollout = Rollout::with_latches(NOW, target("a", Some("b"), &STEPS), latched);
+        assert_eq!((rollout.state(), rollout.weight()), (State::RolledBack, Weight::ZERO));
+        let mut other = Rollout::new(NOW, target("a", Some("c"), &STEPS));
+        other.inherit(rollout.rolled_back());
+        let named = other.reload(NOW, target("a", Some("b"), &STEPS)).expect("taken");
+        assert!(named.refused);
+        let mut other = Rollout::new(NOW, target("a", Some("c"), &STEPS));
+        other.inherit(rollout.rolled_back());
+        other.forget(&release("b"));
+        let named = other.reload(NOW, target("a", Some("b"), &STEPS)).expect("taken");
+        assert_eq!((named.refused, other.state()), (false, State::Pending));
+    }
+
+    #[test]
+    fn a_canary_that_begins_after_a_cutover_has_its_own_plan() {
+        let mut rollout = Rollout::new(NOW, target("a", None, &[10.0, 100.0]));
+        let fixed = Some(Plan::fixed(Weight::from_percent(10.0).expect("a percentage")));
+        rollout.reload(NOW, Target { plan: fixed, ..target("b", Some("c"), &[]) }).expect("taken");
+        rollout.tick(NOW, &sample());
+        rollout.command(NOW, Command::Promote).expect("taken");
+        rollout.tick(NOW, &sample());
+        rollout.tick(NOW, &sample());
+        assert_eq!(rollout.canary(), Some(&release("c")));
+        assert_eq!(rollout.weight().percent(), 10.0);
+    }
+
+    #[test]
+    fn a_cutover_without_a_canary_is_watched_as_the_last_step_says() {
+        let mut rollout = Rollout::new(NOW, target("a", None, &[10.0, 100.0]));
+        rollout.reload(NOW, target("b", None, &[10.0, 100.0])).expect("taken");
+        assert_eq!(rollout.state(), State::Running(Stage::Verifying(1)));
+        assert_eq!(rollout.status().next, Some((NOW + Duration::from_secs(60)).as_secs_f64()));
     }
 
     #[test]

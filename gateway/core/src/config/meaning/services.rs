@@ -180,7 +180,7 @@ impl Meaning<'_> {
         releases: &Releases,
     ) -> Option<Traffic> {
         match (&raw.split, &raw.canary) {
-            (None, None) => Some(Traffic::Stable),
+            (None, None) => Some(Traffic::Stable { plan }),
             (Some(split), Some(canary)) => {
                 let message = "`split` and `canary` exclude each other";
                 let problem = Problem::error(Code::Conflict, message).at(split.span, "fixed shares");

@@ -1,0 +1,30 @@
+//! What a route asks before it lets a request go on, in the order it is asked.
+
+use pingora::proxy::Session;
+
+use super::context::Context;
+use super::rejection::Rejection;
+use super::respond::Answer;
+use crate::snapshot::Route;
+
+/// Asks every policy of the route; the first that answers or refuses ends the request.
+///
+/// A policy that has more to say than a status puts fields into `ctx.answer_fields`.
+///
+/// # Errors
+/// The refusal to answer with.
+pub(super) fn admit(
+    session: &Session,
+    _ctx: &mut Context,
+    route: &Route,
+) -> Result<Option<Answer>, Rejection> {
+    body_length(session, route)?;
+    Ok(None)
+}
+
+/// A body that announces itself as too large is refused before it is sent.
+fn body_length(session: &Session, route: &Route) -> Result<(), Rejection> {
+    let announced = session.req_header().headers.get(http::header::CONTENT_LENGTH);
+    let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > route.body_limit) { Err(Rejection::BodyTooLarge) } else { Ok(()) }
+}
