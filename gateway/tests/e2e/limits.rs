@@ -296,20 +296,6 @@ async fn an_unused_client_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn bad_bytes_never_disturb_the_next_client() {
-    let (gateway, _origin) = behind("").await;
-    for number in 0_u32..200 {
-        let mut raw = if number % 2 == 0 { gateway.raw_tcp().await } else { gateway.raw_tls().await };
-        let bytes: Vec<u8> =
-            (0..number * 7).map(|at| (at.wrapping_mul(number ^ 0x5bd1) >> 3) as u8).collect();
-        // The gateway may have turned away already.
-        let _ = raw.try_send(bytes).await;
-    }
-    assert_eq!(gateway.get("/").await.status, 200);
-    assert!(!gateway.log().contains("panicked"), "a panic was provoked");
-}
-
-#[tokio::test]
 async fn a_slow_reader_keeps_only_its_own_connection_busy() {
     let origin = Origin::script(Behaviour::status(200).body_of(64 << 20))
         .on("/small", Behaviour::status(200))

@@ -8,6 +8,7 @@ mod demo;
 mod grpc;
 mod headers;
 mod limits;
+mod malformed;
 mod names;
 mod proxy_protocol;
 mod proxying;
