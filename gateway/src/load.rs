@@ -39,13 +39,16 @@ pub struct Loaded {
     pub(crate) material: Material,
 }
 
+/// A chain and its key, in DER.
+type ClientKey = (Vec<Vec<u8>>, Vec<u8>);
+
 /// What was read from certificate and key files.
 #[derive(Debug, Default)]
 pub(crate) struct Material {
     certificates: HashMap<(PathBuf, PathBuf), Arc<Certificate>>,
     client_roots: HashMap<PathBuf, Arc<RootCertStore>>,
     upstream_roots: HashMap<PathBuf, Vec<Vec<u8>>>,
-    client_keys: HashMap<(PathBuf, PathBuf), (Vec<Vec<u8>>, Vec<u8>)>,
+    client_keys: HashMap<(PathBuf, PathBuf), ClientKey>,
 }
 
 /// Loads the configuration at `path`. Reads files, binds nothing; costs a few milliseconds.
@@ -117,7 +120,7 @@ impl Material {
     }
 
     /// Chain and key in DER.
-    pub(crate) fn client_key(&self, pair: &model::Certificate) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+    pub(crate) fn client_key(&self, pair: &model::Certificate) -> Option<ClientKey> {
         self.client_keys.get(&(pair.cert.value.clone(), pair.key.value.clone())).cloned()
     }
 }

@@ -280,8 +280,11 @@ pub(crate) fn server_config(
 /// six hours by themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    made: Mutex<HashMap<ListenerName, (u64, Arc<dyn ProducesTickets>)>>,
+    made: Mutex<HashMap<ListenerName, TicketKeys>>,
 }
+
+/// Keys, and a fingerprint of what clients are verified against while they hold.
+type TicketKeys = (u64, Arc<dyn ProducesTickets>);
 
 impl Tickets {
     /// The keys of one listener: new ones when its clients are verified against something else than before, since a
