@@ -1,5 +1,6 @@
 //! Rollouts over the admin API: what they do, and what people ask of them.
 
+mod events;
 mod text;
 mod view;
 
@@ -32,7 +33,11 @@ pub(super) fn router() -> Router<Arc<Runtime>> {
         .route("/v1/rollouts/{service}/weight", put(set_weight))
         .route("/v1/rollouts/{service}/{command}", post(command))
         .route("/v1/kill", put(kill))
+        .route("/v1/events", get(events::stream))
 }
+
+/// How long an order waits until it is on disk.
+const SAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -62,7 +67,7 @@ async fn command(State(runtime): Shared, Path((service, word)): Path<(String, St
         }
     };
     let supervisor = find(&runtime.rollouts, &service)?;
-    order(&runtime, &service, &supervisor, command)
+    order(&runtime, &service, &supervisor, command).await
 }
 
 /// `{"weight": 30, "expires": "10m"}`; without `expires` the weight stays until `resume`.
@@ -83,7 +88,7 @@ async fn set_weight(
     let weight = Weight::from_percent(weight).map_err(|error| bad(format!("weight: {error}")))?;
     let expires = expires.map(|text| lasting(&text)).transpose()?;
     let until = expires.map(|lasts| runtime.rollouts.now() + lasts);
-    order(&runtime, &service, &supervisor, Command::Weight(Manual { weight, until }))
+    order(&runtime, &service, &supervisor, Command::Weight(Manual { weight, until })).await
 }
 
 /// Longer than nothing; [`parse_duration`] has an upper bound.
@@ -104,20 +109,24 @@ struct Switch {
 
 async fn kill(State(runtime): Shared, body: Result<Json<Switch>, JsonRejection>) -> Answer {
     let Switch { on } = read(body)?;
-    runtime.rollouts.kill(on);
-    Ok(Json(json!({ "on": on })))
+    let saved = runtime.rollouts.kill(on).await;
+    Ok(Json(json!({ "on": on, "saved": saved })))
 }
 
 fn find(rollouts: &Rollouts, service: &str) -> Result<Arc<Supervisor>, Problem> {
     rollouts.find(service).ok_or_else(|| unknown(rollouts, service))
 }
 
-fn order(runtime: &Runtime, service: &str, supervisor: &Supervisor, command: Command) -> Answer {
+/// Acts at once, then waits a while for the disk: `saved` says whether a restart would know of it already.
+async fn order(runtime: &Runtime, service: &str, supervisor: &Supervisor, command: Command) -> Answer {
     let refused = |refusal: Refusal| {
         Problem::new(StatusCode::CONFLICT, refusal.to_string()).with("service", service.into())
     };
     supervisor.command(command).map_err(refused)?;
-    answer(runtime, service, supervisor)
+    let saved = runtime.flush(SAVE_PATIENCE).await;
+    let Json(mut view) = answer(runtime, service, supervisor)?;
+    view["saved"] = saved.into();
+    Ok(Json(view))
 }
 
 fn answer(runtime: &Runtime, service: &str, supervisor: &Supervisor) -> Answer {

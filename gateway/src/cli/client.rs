@@ -180,7 +180,7 @@ impl Client {
         runtime.block_on(self.ask(method, path, body))
     }
 
-    /// As [`Self::call`], within a runtime; with a JSON body if one is given.
+    /// As [`Self::call`], from asynchronous code; with a JSON body if one is given.
     ///
     /// # Errors
     /// As for [`Self::call`].

@@ -5,7 +5,7 @@
 //! address, TLS, each within the listener's own deadline.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +16,8 @@ use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::protocols::l4::listener::Listener as L4Listener;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, Stream};
+use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, UniqueID};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
@@ -37,9 +36,6 @@ use crate::telemetry::labels::Handshake;
 
 /// How long a connection that came in last may take to send its request once the listener is closed.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
-
-/// How long the accept queue must be empty to be called empty.
-const QUEUE_IS_EMPTY: Duration = Duration::from_millis(20);
 
 /// One listener's connections, handed to the proxy they share.
 pub(crate) struct Edge {
@@ -102,10 +98,11 @@ impl Edge {
     }
 
     /// Serves what the system had accepted before the socket was closed; closing it would break them off.
-    async fn empty_queue(self: &Arc<Self>) {
+    fn empty_queue(self: &Arc<Self>) {
         let Some(queue) = self.queue.lock().take() else { return };
-        let Ok(queue) = tokio::net::TcpListener::from_std(queue).map(L4Listener::from) else { return };
-        while let Ok(Ok(socket)) = timeout(QUEUE_IS_EMPTY, queue.accept()).await {
+        // The socket does not block; it is closed as soon as nothing waits in it.
+        while let Ok((socket, peer)) = queue.accept() {
+            let Ok(socket) = adopt(socket, peer) else { continue };
             let edge = self.clone();
             tokio::spawn(async move {
                 let (_stopping, shutdown) = watch::channel(true);
@@ -148,6 +145,17 @@ impl Edge {
         }
         None
     }
+}
+
+/// Makes of an accepted socket what Pingora's own listener would have made of it.
+fn adopt(socket: TcpStream, peer: SocketAddr) -> io::Result<L4Stream> {
+    socket.set_nonblocking(true)?;
+    let mut stream = L4Stream::from(tokio::net::TcpStream::from_std(socket)?);
+    let digest = SocketDigest::from_raw_fd(stream.id());
+    // A digest that has just been made knows no peer yet.
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    stream.set_socket_digest(digest);
+    Ok(stream)
 }
 
 fn peer_of(socket: &L4Stream) -> Option<SocketAddr> {
@@ -221,7 +229,7 @@ impl ServerApp for App {
 
     /// Pingora accepts no more. Whoever is connected gets a while for a request; then idle connections are closed.
     async fn cleanup(&self) {
-        self.0.empty_queue().await;
+        self.0.empty_queue();
         tokio::time::sleep(LAST_REQUESTS).await;
         ServerApp::cleanup(&*self.0.proxy).await;
     }

@@ -98,7 +98,7 @@ fn guard(guard: &Guard) -> Value {
 }
 
 /// One change, with where it led and all that led to it.
-fn change(change: &Change) -> Value {
+pub(super) fn change(change: &Change) -> Value {
     let breach: Option<&Breach> = match &change.cause {
         Cause::Breach(breach) => Some(breach),
         _ => None,
