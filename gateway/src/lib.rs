@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod load;
+pub mod reload;
 pub mod server;
 pub mod telemetry;
 
@@ -10,7 +11,6 @@ mod explain;
 mod health;
 mod listener;
 mod proxy;
-mod reload;
 mod rollouts;
 mod runtime;
 mod snapshot;

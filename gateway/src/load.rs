@@ -39,13 +39,16 @@ pub struct Loaded {
     pub(crate) material: Material,
 }
 
+/// A chain and its key, in DER.
+type ClientKey = (Vec<Vec<u8>>, Vec<u8>);
+
 /// What was read from certificate and key files.
 #[derive(Debug, Default)]
 pub(crate) struct Material {
     certificates: HashMap<(PathBuf, PathBuf), Arc<Certificate>>,
     client_roots: HashMap<PathBuf, Arc<RootCertStore>>,
     upstream_roots: HashMap<PathBuf, Vec<Vec<u8>>>,
-    client_keys: HashMap<(PathBuf, PathBuf), (Vec<Vec<u8>>, Vec<u8>)>,
+    client_keys: HashMap<(PathBuf, PathBuf), ClientKey>,
 }
 
 /// Loads the configuration at `path`. Reads files, binds nothing; costs a few milliseconds.
@@ -117,7 +120,7 @@ impl Material {
     }
 
     /// Chain and key in DER.
-    pub(crate) fn client_key(&self, pair: &model::Certificate) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+    pub(crate) fn client_key(&self, pair: &model::Certificate) -> Option<ClientKey> {
         self.client_keys.get(&(pair.cert.value.clone(), pair.key.value.clone())).cloned()
     }
 }
@@ -305,5 +308,31 @@ mod tests {
         let line = template.lines().position(|line| line.contains("tls: {")).map(|line| line + 1);
         assert_eq!(report.to_json()[0]["code"], "gateway::file");
         assert_eq!(report.to_json()[0]["line"].as_u64(), line.map(|line| line as u64));
+    }
+
+    /// The warnings about a file whose certificate was made for `host`, so many days ago.
+    fn warnings(host: &str, days: u64) -> Vec<(String, String)> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let then = SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
+        cert::ensure(directory.path(), &[host.to_owned()], then).expect("made");
+        let path = directory.path().join("gateway.yaml");
+        let text = "version: 1\nlisteners: { https: { address: '127.0.0.1:8443', tls: { certificates: [{ cert: cert.pem, key: key.pem }] } } }\n\
+             services: { web: { endpoints: ['127.0.0.1:1'] } }\nroutes: { web: { match: { host: shop.example }, service: web } }\n";
+        std::fs::write(&path, text).expect("written");
+        let loaded = load(&path).unwrap_or_else(|report| panic!("{report}"));
+        let told = |problem: &Problem| (problem.code.as_str().to_owned(), problem.to_string());
+        loaded.warnings.problems().iter().map(told).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_warned_of_when_it_ends_soon_or_does_not_fit() {
+        assert_eq!(warnings("shop.example", 0), []);
+        let [(code, _)] = &warnings("other.example", 0)[..] else { panic!("one warning") };
+        assert_eq!(code, "gateway::certificate_host");
+        let [(code, message)] = &warnings("shop.example", 365 - 5)[..] else { panic!("one warning") };
+        assert_eq!(code, "gateway::certificate_expiry");
+        assert!(message.contains("expires in 4 days") || message.contains("expires in 5 days"), "{message}");
+        let [(_, message)] = &warnings("shop.example", 365 + 5)[..] else { panic!("one warning") };
+        assert!(message.contains("expired"), "{message}");
     }
 }

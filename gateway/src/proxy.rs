@@ -6,6 +6,7 @@ pub(crate) mod context;
 mod forward;
 pub(crate) mod host;
 pub(crate) mod identity;
+mod patience;
 mod policy;
 mod record;
 pub(crate) mod rejection;
@@ -69,8 +70,8 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        attempt::begin(ctx)
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        attempt::begin(session, ctx)
     }
 
     async fn connected_to_upstream(

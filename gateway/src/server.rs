@@ -237,9 +237,11 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
 }
 
 fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
-    let mut conf = ServerConf::default();
-    conf.threads = threads(&runtime.snapshot().model);
-    conf.upstream_keepalive_pool_size = UPSTREAM_POOL;
+    let conf = ServerConf {
+        threads: threads(&runtime.snapshot().model),
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        ..ServerConf::default()
+    };
     let mut proxy = HttpProxy::new(Proxy::new(runtime.clone()), Arc::new(conf));
     let mut h2 = default_h2_options();
     h2.initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);

@@ -20,7 +20,7 @@ impl World for Hostile {
 
 /// Loads, and shows everything there is to show.
 fn survive(source: &[u8]) {
-    let options = Options { allow_unsupported: source.len() % 2 == 0 };
+    let options = Options { allow_unsupported: source.len().is_multiple_of(2) };
     match load_with("gateway.yaml", source, Path::new("/etc/gateway"), &Hostile, options) {
         Ok(loaded) => assert!(!loaded.warnings.has_errors() && loaded.shown.starts_with('{')),
         Err(report) => {

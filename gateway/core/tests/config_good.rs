@@ -58,7 +58,7 @@ fn the_smallest_file_has_every_default() {
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(gateway.admin, Admin { listen: Socket::Tcp(([127, 0, 0, 1], 9901).into()), token: None });
     assert_eq!(gateway.state_path, Path::new("/etc/gateway/state"));
-    assert_eq!(gateway.runtime, Runtime { threads: None, drain: seconds(30) });
+    assert_eq!(gateway.runtime, Runtime { threads: None, drain: seconds(30), nameservers: vec![] });
     assert_eq!(gateway.access_log, Some(AccessLog::Stdout));
     assert_eq!(gateway.request_id, HeaderName::from_static("x-request-id"));
     assert!(gateway.via);
@@ -199,7 +199,9 @@ fn every_limit_split_and_upstream_tls() {
     };
     assert_eq!(gateway.listeners["http"].limits, limits);
     assert!(gateway.listeners["http"].proxy_protocol && !gateway.via);
-    assert_eq!(gateway.runtime, Runtime { threads: Some(3), drain: seconds(5) });
+    let nameservers =
+        ["10.0.0.2:53", "[2001:db8::53]:5353"].map(|at| at.parse().expect("an address")).to_vec();
+    assert_eq!(gateway.runtime, Runtime { threads: Some(3), drain: seconds(5), nameservers });
     assert_eq!(gateway.access_log, Some(AccessLog::File("/etc/gateway/log/access.log".into())));
     let service = &gateway.services["shared"];
     let Traffic::Split(shares) = &service.traffic else { panic!("{:?}", service.traffic) };

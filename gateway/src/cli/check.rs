@@ -65,7 +65,7 @@ fn unresolved(gateway: &Gateway) -> Result<Vec<Problem>, Failure> {
         })
         .collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let looked_up = named.iter().map(|(_, host)| resolve::check(host));
+    let looked_up = named.iter().map(|(_, host)| resolve::check(host, &gateway.runtime.nameservers));
     let outcomes = runtime.block_on(join_all(looked_up));
     let problem = |((address, host), outcome): (&(&At<Address>, &str), Result<(), String>)| {
         let reason = outcome.err()?;

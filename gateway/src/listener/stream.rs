@@ -28,6 +28,10 @@ use super::refusal::Refusal;
 
 /// The transport below: TLS or not.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each connection, and it never moves once it serves"
+)]
 pub(crate) enum Transport {
     Plain(L4Stream),
     Tls(Box<TlsStream<L4Stream>>),

@@ -280,8 +280,11 @@ pub(crate) fn server_config(
 /// six hours by themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    made: Mutex<HashMap<ListenerName, (u64, Arc<dyn ProducesTickets>)>>,
+    made: Mutex<HashMap<ListenerName, TicketKeys>>,
 }
+
+/// Keys, and a fingerprint of what clients are verified against while they hold.
+type TicketKeys = (u64, Arc<dyn ProducesTickets>);
 
 impl Tickets {
     /// The keys of one listener: new ones when its clients are verified against something else than before, since a
@@ -313,4 +316,42 @@ fn fingerprint(auth: Option<&model::ClientAuth>, roots: Option<&RootCertStore>) 
         root.subject_public_key_info.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::config::model::At;
+
+    use super::*;
+
+    #[test]
+    fn ticket_keys_stay_until_clients_are_verified_differently() {
+        let tickets = Tickets::default();
+        let https = ListenerName::new("https").expect("a name");
+        let auth =
+            |required| model::ClientAuth { ca: At { value: PathBuf::new(), span: (0, 0).into() }, required };
+        let keys = |auth: Option<&model::ClientAuth>, roots: Option<&RootCertStore>| {
+            tickets.of(&https, auth, roots).expect("keys")
+        };
+        let ticket = keys(None, None).encrypt(b"session").expect("a ticket");
+        let opens = |keys: Arc<dyn ProducesTickets>, ticket: &[u8]| keys.decrypt(ticket).is_some();
+        assert!(opens(keys(None, None), &ticket), "a reload that changes nothing keeps them");
+
+        let roots = authority();
+        assert!(!opens(keys(Some(&auth(false)), Some(&roots)), &ticket), "clients are verified now");
+        let ticket = keys(Some(&auth(false)), Some(&roots)).encrypt(b"session").expect("a ticket");
+        assert!(opens(keys(Some(&auth(false)), Some(&roots)), &ticket));
+        assert!(!opens(keys(Some(&auth(true)), Some(&roots)), &ticket), "a certificate is required now");
+        let ticket = keys(Some(&auth(true)), Some(&roots)).encrypt(b"session").expect("a ticket");
+        assert!(!opens(keys(Some(&auth(true)), Some(&authority())), &ticket), "others may sign now");
+    }
+
+    fn authority() -> RootCertStore {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(params.self_signed(&key).expect("a certificate").der().clone()).expect("an authority");
+        roots
+    }
 }

@@ -8,7 +8,7 @@ use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
-use http::{HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -79,6 +79,7 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     ctx.metrics = Some(route.own_metrics.clone());
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
+    ctx.body_length = body_length(&session.req_header().headers);
     if let Some(answer) = policy::admit(session, ctx, &route)? {
         return Ok(Admitted::Answer(answer));
     }
@@ -189,6 +190,10 @@ fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
         return request.uri.path().as_bytes();
     }
     raw.split(|byte| *byte == b'?').next().unwrap_or(raw)
+}
+
+fn body_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Chooses the release, once and for all attempts.

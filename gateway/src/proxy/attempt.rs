@@ -16,6 +16,7 @@ use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Attempt, Chosen, Context};
+use super::patience::Patience;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::upstream::ejection;
@@ -36,28 +37,48 @@ pub(super) enum Next {
 ///
 /// # Errors
 /// An error that [`super::respond::fail`] answers with 503 when no release of the service can take it.
-pub(super) fn begin(ctx: &mut Context) -> Result<Box<HttpPeer>> {
+pub(super) fn begin(session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     if std::mem::take(&mut ctx.failing_over) {
         turn_to_stable(ctx);
     }
     let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
     ctx.rejection = None;
-    let attempt = Attempt::new(endpoint, in_flight);
+    let patience = patience(session, ctx);
+    let attempt = Attempt::new(endpoint, in_flight, patience);
     let mut peer = Box::new(attempt.endpoint.peer.clone());
     if ctx.upgrade {
         peer.options.read_timeout = Some(TUNNEL_IDLE);
         peer.options.write_timeout = Some(TUNNEL_IDLE);
         peer.options.set_http_version(1, 1);
-    } else if let Some(end) = ctx.deadline {
-        let left = end.saturating_duration_since(attempt.started);
-        if left.is_zero() {
-            return refuse(ctx, Rejection::UpstreamTimeout);
+    } else {
+        wait(&mut peer.options, &patience, ctx);
+        if let Some(end) = ctx.deadline {
+            let left = end.saturating_duration_since(attempt.started);
+            if left.is_zero() {
+                return refuse(ctx, Rejection::UpstreamTimeout);
+            }
+            bound(&mut peer.options, left);
         }
-        bound(&mut peer.options, left);
     }
     ctx.attempt = Some(attempt);
     Ok(peer)
+}
+
+/// Pingora itself watches HTTP/1 clients for pauses in a body; an origin that does not read what has come is told from
+/// them by waiting longer.
+fn patience(session: &Session, ctx: &Context) -> Patience {
+    let timeouts = ctx.chosen.as_ref().map(|chosen| &chosen.service.template.timeouts);
+    let timeouts = timeouts.cloned().unwrap_or_default();
+    let body_idle = ctx.connection.as_ref().map(|connection| connection.listener.limits.body_idle);
+    let upload = if session.is_http2() { body_idle } else { body_idle.max(Some(timeouts.idle)) };
+    Patience::new(&timeouts, upload.filter(|_| !ctx.body_done))
+}
+
+fn wait(options: &mut PeerOptions, patience: &Patience, ctx: &Context) {
+    let http1 = ctx.chosen.as_ref().is_some_and(|chosen| chosen.service.template.is_http1());
+    options.read_timeout =
+        Some(if http1 { patience.longest() } else { patience.longest_from_header(ctx.body_length) });
 }
 
 /// No single wait may be longer than the time that is left.
@@ -129,8 +150,9 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
     let template = &chosen.service.template;
     if ctx.upgrade {
         attempt.watchdog = Watchdog::until(chosen.release.retirement.over(), socket);
-    } else if template.needs_watchdog() || (template.is_http1() && ctx.deadline.is_some()) {
-        attempt.watchdog = Watchdog::watch(socket, template.timeouts.first_byte, ctx.deadline);
+    } else if template.is_http1() && (!attempt.patience.is_uniform() || ctx.deadline.is_some()) {
+        let limit = attempt.patience.at(ctx.body_done, false);
+        attempt.watchdog = Watchdog::watch(socket, limit, ctx.deadline);
     }
 }
 
@@ -153,9 +175,7 @@ pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut C
     ctx.first_byte = Some(now - ctx.started);
     let outcome = Outcome::Answered(response.status);
     attempt.answered = Some((outcome, taken));
-    if let Some(watchdog) = &attempt.watchdog {
-        watchdog.extend(chosen.service.template.timeouts.idle);
-    }
+    attempt.lives(ctx.body_done);
     if outcome.failure(&chosen.service.definition.rollout.guard.failures).is_none() {
         return Ok(());
     }
@@ -184,8 +204,8 @@ pub(super) fn progressed(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mu
     if !end_of_stream && ctx.deadline.is_some_and(|end| Instant::now() >= end) {
         return Err(Error::new_up(ErrorType::ReadTimedout));
     }
-    if let Some(watchdog) = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref()) {
-        watchdog.extend(chosen.service.template.timeouts.idle);
+    if let Some(attempt) = &ctx.attempt {
+        attempt.lives(ctx.body_done);
     }
     Ok(())
 }
@@ -254,10 +274,11 @@ pub(super) fn broke(
 
 fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Rejection) {
     let watchdog = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref());
-    let silent = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    let unread = *error.etype() == ErrorType::WriteTimedout;
+    let silent = unread || *error.etype() == ErrorType::ReadTimedout;
     let timed_out = silent || watchdog.is_some_and(Watchdog::has_bitten);
     let answering = session.response_written().is_some();
-    if timed_out && !ctx.body_done && !answering {
+    if timed_out && !unread && !ctx.body_done && !answering {
         // The origin still waits for the rest of the request, and so do we.
         return (Outcome::ClientAbort, Rejection::RequestTimeout);
     }

@@ -10,6 +10,7 @@ use gateway_core::trace_context::TraceParent;
 use gateway_core::websocket::FrameWatch;
 use http::{HeaderName, HeaderValue};
 
+use super::patience::Patience;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) body_bytes: u64,
     /// Whether the client has sent all of its request.
     pub(crate) body_done: bool,
+    /// How many bytes of body the client announced.
+    pub(crate) body_length: Option<u64>,
     /// Whether the client asks to switch protocols (WebSocket).
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
@@ -91,13 +94,22 @@ pub(crate) struct Attempt {
     pub(crate) started: Instant,
     /// What the answer's header said, and when; the body may still break off.
     pub(crate) answered: Option<(Outcome, Duration)>,
+    pub(crate) patience: Patience,
     pub(crate) watchdog: Option<Watchdog>,
     _in_flight: InFlight,
 }
 
 impl Attempt {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, in_flight: InFlight) -> Self {
-        Self { endpoint, started: Instant::now(), answered: None, watchdog: None, _in_flight: in_flight }
+    pub(crate) fn new(endpoint: Arc<Endpoint>, in_flight: InFlight, patience: Patience) -> Self {
+        let started = Instant::now();
+        Self { endpoint, started, answered: None, patience, watchdog: None, _in_flight: in_flight }
+    }
+
+    /// Something came through in either direction.
+    pub(crate) fn lives(&self, body_done: bool) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.extend(self.patience.at(body_done, self.answered.is_some()));
+        }
     }
 }
 
@@ -122,6 +134,7 @@ impl Context {
             attempts: 0,
             body_bytes: 0,
             body_done: false,
+            body_length: None,
             upgrade: false,
             deadline: None,
             connected: None,

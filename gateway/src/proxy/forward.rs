@@ -136,6 +136,9 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &
     }
     ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
     ctx.body_done |= end_of_stream;
+    if let Some(attempt) = &ctx.attempt {
+        attempt.lives(ctx.body_done);
+    }
     let limit = ctx.route.as_ref().map_or(u64::MAX, |route| route.body_limit);
     if ctx.body_bytes > limit {
         ctx.rejection = Some(Rejection::BodyTooLarge);

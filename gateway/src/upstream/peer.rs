@@ -90,16 +90,6 @@ impl PeerTemplate {
         Ok(peer)
     }
 
-    /// The longest silence Pingora is told to bear; what is shorter is watched by the proxy.
-    pub(crate) fn read_timeout(&self) -> Duration {
-        self.timeouts.first_byte.max(self.timeouts.idle)
-    }
-
-    /// Whether Pingora's one read time-out cannot say all there is to say, on a connection that is not shared.
-    pub(crate) fn needs_watchdog(&self) -> bool {
-        self.is_http1() && self.timeouts.first_byte != self.timeouts.idle
-    }
-
     /// Whether a connection carries one request at a time.
     pub(crate) fn is_http1(&self) -> bool {
         self.protocol == Protocol::Http1
@@ -110,7 +100,6 @@ impl PeerTemplate {
         options.connection_timeout = Some(self.timeouts.connect);
         options.total_connection_timeout =
             Some(if self.tls.is_some() { self.timeouts.connect * 2 } else { self.timeouts.connect });
-        options.read_timeout = Some(self.read_timeout());
         options.write_timeout = Some(self.timeouts.idle);
         options.idle_timeout = Some(self.timeouts.keepalive);
         options.tcp_keepalive = Some(TcpKeepalive {

@@ -13,7 +13,9 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use gateway_core::config::model::{Address, Gateway};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 use super::peer::Target;
 use crate::runtime::Runtime;
@@ -39,6 +41,8 @@ struct Resolution {
     /// Empty when the name never resolved.
     addresses: BTreeSet<IpAddr>,
     due: Instant,
+    /// Who was asked.
+    servers: Vec<SocketAddr>,
 }
 
 impl Names {
@@ -56,16 +60,18 @@ impl Names {
         }
     }
 
-    /// Looks up the names of a configuration that are not known yet; takes [`LOOKUP_TIMEOUT`] at most.
+    /// Looks up the names of a configuration that are not known yet, or only from other name servers; takes
+    /// [`LOOKUP_TIMEOUT`] at most.
     pub(crate) async fn learn(&self, gateway: &Gateway) {
         let known = self.known.load_full();
-        let new = hosts(gateway).into_iter().filter(|host| !known.contains_key(host));
-        self.look_up(new.collect()).await;
+        let servers = &gateway.runtime.nameservers;
+        let is_new = |host: &String| known.get(host).is_none_or(|found| found.servers != *servers);
+        self.look_up(hosts(gateway).into_iter().filter(is_new).collect(), servers).await;
     }
 
     /// Looks up `hosts` and gives those whose addresses have changed.
-    async fn look_up(&self, hosts: Vec<String>) -> Vec<String> {
-        let found = join_all(hosts.iter().map(|host| addresses(host))).await;
+    async fn look_up(&self, hosts: Vec<String>, servers: &[SocketAddr]) -> Vec<String> {
+        let found = join_all(hosts.iter().map(|host| addresses(host, servers))).await;
         let mut known = HashMap::clone(&self.known.load());
         let mut changed = Vec::new();
         for (host, result) in hosts.into_iter().zip(found) {
@@ -75,7 +81,7 @@ impl Names {
                 Err(reason) => {
                     tracing::warn!(host, reason, "name does not resolve; keeping what is known of it");
                     let addresses = before.clone().unwrap_or_default();
-                    Resolution { addresses, due: Instant::now() + RETRY }
+                    Resolution { addresses, due: Instant::now() + RETRY, servers: servers.to_vec() }
                 }
             };
             if before.is_some_and(|before| before != resolution.addresses) {
@@ -107,14 +113,16 @@ impl Names {
 /// Keeps the names of whatever configuration is served resolved; never returns.
 pub(crate) async fn keep_resolving(runtime: Arc<Runtime>) {
     loop {
-        let hosts = hosts(&runtime.snapshot().model);
+        let snapshot = runtime.snapshot();
+        let hosts = hosts(&snapshot.model);
         runtime.names.forget_all_but(&hosts);
         let (due, next) = runtime.names.due(&hosts);
         if !due.is_empty() {
-            let changed = runtime.names.look_up(due).await;
+            let changed = runtime.names.look_up(due, &snapshot.model.runtime.nameservers).await;
             runtime.refresh_endpoints(&changed);
             continue;
         }
+        drop(snapshot);
         let pause = next.map_or(LONGEST_TTL, |next| next.saturating_duration_since(Instant::now()));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -135,23 +143,41 @@ pub(crate) fn hosts(gateway: &Gateway) -> BTreeSet<String> {
         .collect()
 }
 
-/// Looks up one name now.
+/// Looks up one name now; `servers` as in the configuration.
 ///
 /// # Errors
 /// Why it does not resolve.
-pub(crate) async fn check(host: &str) -> Result<(), String> {
-    addresses(host).await.map(drop)
+pub(crate) async fn check(host: &str, servers: &[SocketAddr]) -> Result<(), String> {
+    addresses(host, servers).await.map(drop)
 }
 
-/// The system's configuration is read each time, so that a change of resolv.conf or hosts is seen.
-async fn addresses(host: &str) -> Result<Resolution, String> {
-    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    let resolver = builder.build().map_err(|error| error.to_string())?;
+async fn addresses(host: &str, servers: &[SocketAddr]) -> Result<Resolution, String> {
+    let resolver = resolver(servers).map_err(|error| error.to_string())?;
     let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(host));
     let found =
         lookup.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
     let ttl = found.valid_until().saturating_duration_since(Instant::now());
     let due = Instant::now() + ttl.clamp(SHORTEST_TTL, LONGEST_TTL);
-    Ok(Resolution { addresses: found.iter().collect(), due })
+    Ok(Resolution { addresses: found.iter().collect(), due, servers: servers.to_vec() })
+}
+
+/// Without servers of its own it asks the system's, whose configuration is read each time, so that a change of resolv.conf
+/// or hosts is seen.
+fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let mut builder = if servers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = servers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_name_servers(servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    builder.build()
+}
+
+/// UDP, and TCP for what does not fit.
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    connections.iter_mut().for_each(|connection| connection.port = address.port());
+    NameServerConfig::new(address.ip(), true, connections)
 }

@@ -253,6 +253,22 @@ async fn an_origin_whose_certificate_does_not_fit_is_502() {
 }
 
 #[tokio::test]
+async fn a_connection_verified_by_one_authority_is_not_used_under_another() {
+    // The proxy library's pool does not know by whom a connection was verified.
+    let origin = Origin::always(200).tls(origin_tls(&["http/1.1"])).start().await;
+    let yaml = ONE_ORIGIN.replace(
+        "[\"{origin}\"]",
+        "[\"{origin}\"], timeouts: { keepalive: 60s }, tls: { ca: certs/ca.pem, sni: shop.example }",
+    );
+    let config = one_origin(&origin).with_yaml(yaml);
+    let gateway = Gateway::run(&config).await;
+    assert_eq!(gateway.get("/").repeat(3).await.with_status(200), 3);
+    assert_eq!(origin.connections(), 1, "the connection is kept");
+    gateway.change_config(config.replace("certs/ca.pem", "certs/clients.pem")).await;
+    assert_eq!(gateway.get("/").await.status, 502);
+}
+
+#[tokio::test]
 async fn requests_are_spread_over_endpoints() {
     for balance in ["round_robin", "least_requests"] {
         let a = Origin::always(200).named("a").start().await;

@@ -207,6 +207,23 @@ async fn a_reset_is_tried_again_for_safe_methods_only() {
 }
 
 #[tokio::test]
+async fn further_tries_end_with_their_budget() {
+    let bad =
+        Origin::script(Behaviour::status(200).fault(Fault::ResetBeforeHeader)).named("bad").start().await;
+    let good = Origin::always(200).named("good").start().await;
+    let yaml = ONE_ORIGIN
+        .replace("[\"{origin}\"]", "[\"{bad}\", \"{good}\"], balance: round_robin, retry: { budget: 0% }");
+    let gateway = Gateway::run(Config::new(yaml).origin(&bad).origin(&good)).await;
+    let answers = gateway.get("/").repeat(200).await;
+    let (answered, failed) = (answers.with_status(200), answers.with_status(502));
+    assert_eq!(answered + failed, 200, "{answers:?}");
+    assert!(failed > 0 && bad.hits() > failed, "the floor is spent, and no more: {answers:?}");
+    let retried = (bad.hits() - failed) as f64;
+    gateway.counted("upstream_retries_total", &[("service", "api"), ("reason", "reset")], retried).await;
+    assert_eq!(gateway.metrics().await.sum("upstream_retries_total", &[("service", "api")]), retried);
+}
+
+#[tokio::test]
 async fn own_answers_are_html_for_browsers_and_json_for_programs() {
     let gateway = Gateway::run(Config::new(ONE_ORIGIN).value("origin", &dead().await)).await;
     for (accept, kind) in [

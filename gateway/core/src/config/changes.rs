@@ -65,6 +65,7 @@ pub fn changes(old: &Gateway, new: &Gateway) -> Vec<Change> {
     key("admin.token", old.admin.token == new.admin.token);
     key("fleet", old.fleet == new.fleet);
     key("runtime.drain", old.runtime.drain == new.runtime.drain);
+    key("runtime.nameservers", old.runtime.nameservers == new.runtime.nameservers);
     key("metrics.namespace", old.metrics_namespace == new.metrics_namespace);
     key("access_log", old.access_log == new.access_log);
     key("request_id.header", old.request_id == new.request_id);
@@ -164,7 +165,7 @@ routes: { web: { service: web } }
                 "http: { proxy_protocol: false, address: \"127.0.0.1:8082\"",
             )
             .replace("other", "another")
-            + "admin: { listen: \"127.0.0.1:9902\" }\nstate: { path: s }\nruntime: { threads: 2, drain: 5s }\n";
+            + "admin: { listen: \"127.0.0.1:9902\" }\nstate: { path: s }\nruntime: { threads: 2, drain: 5s, nameservers: 10.0.0.2 }\n";
         let expected = [
             "admin.listen: cannot change without a restart",
             "state.path: cannot change without a restart",
@@ -173,6 +174,7 @@ routes: { web: { service: web } }
             "listener another: cannot be added without a restart",
             "listener other: cannot be removed without a restart",
             "runtime.drain changed",
+            "runtime.nameservers changed",
         ];
         assert_eq!(lines(BASE, &new), expected);
     }

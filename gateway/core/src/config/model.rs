@@ -50,7 +50,7 @@ pub struct Gateway {
     pub state_path: PathBuf,
     /// The store several gateways share, if they act as one.
     pub fleet: Option<Fleet>,
-    /// Threads and the end of the process.
+    /// Threads, name servers and the end of the process.
     pub runtime: Runtime,
     /// Prefix of every metric name, without the joining `_`; may be empty.
     pub metrics_namespace: String,
@@ -104,6 +104,8 @@ pub struct Runtime {
     pub threads: Option<usize>,
     /// How long requests in flight may take after a SIGTERM.
     pub drain: Duration,
+    /// Asked for the host names of endpoints; none: those of the system.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 /// Where requests are logged.

@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 pub(crate) mod config;
 pub(crate) mod connection;
+pub(crate) mod dns;
 pub(crate) mod gateway;
 pub(crate) mod metrics;
 pub(crate) mod ports;

@@ -1,6 +1,6 @@
 //! Where something listens, where something is reached, and ranges of addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -81,8 +81,17 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, Fault> {
+    const DNS: u16 = 53;
+    let address = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS)));
+    address.ok().filter(|address| address.port() != 0).ok_or_else(|| {
+        Fault::new(format!("`{text}` is not the address of a name server"))
+            .help("for example 10.0.0.2, 127.0.0.1:5353 or [2001:db8::53]:53")
+    })
+}
+
 pub(super) fn cidr(text: &str) -> Result<IpNet, Fault> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let net = net.map_err(|_| {
         Fault::new(format!("`{text}` is not a range of addresses"))
             .help("for example 10.0.0.0/8 or 2001:db8::/32")
@@ -97,6 +106,17 @@ pub(super) fn cidr(text: &str) -> Result<IpNet, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_server_has_port_53_unless_it_says_another() {
+        let read = |text: &str| name_server(text).ok().map(|address| address.to_string());
+        assert_eq!(read("10.0.0.2").as_deref(), Some("10.0.0.2:53"));
+        assert_eq!(read("2001:db8::53").as_deref(), Some("[2001:db8::53]:53"));
+        assert_eq!(read("127.0.0.1:5353").as_deref(), Some("127.0.0.1:5353"));
+        for text in ["", "dns.example", "10.0.0.2:0", "10.0.0", "udp://10.0.0.2"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_of_every_kind() {

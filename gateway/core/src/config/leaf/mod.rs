@@ -17,7 +17,7 @@ use super::model::{
 use super::problem::Code;
 use crate::route::rule::HostPattern;
 use crate::unit::{ByteSize, InvalidUnit, Multiple, Rate, Ratio, Weight, parse_duration};
-use address::{cidr, listen_address};
+use address::{cidr, listen_address, name_server};
 use path::url_path;
 
 /// Gives a type the schema of a string with a description and examples.
@@ -104,6 +104,12 @@ wrapper!(
     /// A range of addresses.
     Cidr(IpNet), "an address range", "A range of addresses, or a single one.", ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"],
     cidr
+);
+
+wrapper!(
+    /// A name server.
+    NameServer(SocketAddr), "a name server", "IP address of a name server; the port is 53 unless it is given.",
+    ["10.0.0.2", "127.0.0.1:5353", "[2001:db8::53]:53"], name_server
 );
 
 wrapper!(

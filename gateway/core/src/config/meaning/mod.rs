@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use miette::SourceSpan;
 
 use super::decode::{Leaf, OneOrMany};
-use super::leaf::{Cidr, Period};
+use super::leaf::{Cidr, NameServer, Period};
 use super::model::{AccessLog, Admin, At, Fleet, Gateway, Runtime, Secret, Socket};
 use super::problem::{Code, Problem};
 use super::raw;
@@ -165,7 +165,10 @@ impl Meaning<'_> {
     fn runtime(&mut self, raw: Option<&raw::Runtime>) -> Runtime {
         let threads = raw.and_then(|raw| raw.threads).and_then(|Threads(threads)| threads);
         let drain = raw.and_then(|raw| raw.drain.as_ref()).map_or(Duration::from_secs(30), |drain| drain.0);
-        Runtime { threads, drain }
+        let servers = raw.and_then(|raw| raw.nameservers.as_ref());
+        let nameservers =
+            servers.map_or_else(Vec::new, |list| list.as_slice().iter().map(|NameServer(at)| *at).collect());
+        Runtime { threads, drain, nameservers }
     }
 
     fn namespace(&mut self, file: &raw::File) -> String {

@@ -10,7 +10,7 @@ pub(crate) mod value;
 
 use super::decode::{Map, OneOrMany, Problems, mapping};
 use super::document::Node;
-use super::leaf::{Cidr, FieldName, FilePath, Period};
+use super::leaf::{Cidr, FieldName, FilePath, NameServer, Period};
 use super::model::{At, Socket};
 use super::problem::{Code, Problem};
 use listener::Listener;
@@ -41,7 +41,7 @@ mapping! {
         state: Option<State>,
         /// Several gateways act as one. Default: each alone.
         fleet: Option<Fleet>,
-        /// Threads and the end of the process.
+        /// Threads, name servers and the end of the process.
         runtime: Option<Runtime>,
         /// How metrics are named.
         metrics: Option<Metrics>,
@@ -84,12 +84,14 @@ mapping! {
         redis: At<String>,
     }
 
-    /// Threads and the end of the process.
+    /// Threads, name servers and the end of the process.
     pub(crate) struct Runtime {
         /// Worker threads; `auto` is one for each processor this process may use. Default: auto.
         threads: Option<Threads>,
         /// How long requests in flight may take after a SIGTERM. Default: 30s.
         drain: Option<Period>,
+        /// Asked for the host names of endpoints. Default: those of the system.
+        nameservers: Option<OneOrMany<NameServer>>,
     }
 
     /// How metrics are named.

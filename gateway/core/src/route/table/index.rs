@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Entry, PathRank};
 
-/// Entries of one rank class, as a range of [`Table::entries`].
+/// Entries of one rank class, as a range of `Table::entries`.
 type Group = Range<u32>;
 
 /// The routes under one host.
