@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what does not work ends the test")]
 
+mod access;
 mod admin;
 mod commands;
 mod grpc;
@@ -9,6 +10,7 @@ mod headers;
 mod limits;
 mod proxy_protocol;
 mod proxying;
+mod rate_limits;
 mod releases;
 mod reload;
 mod routing;
