@@ -10,7 +10,9 @@ pub mod demo;
 pub mod demo_origin;
 pub mod explain;
 pub mod init;
+pub mod kill;
 pub mod reload;
+pub mod rollout;
 pub mod schema;
 pub mod status;
 pub mod table;
@@ -57,6 +59,9 @@ enum Command {
     Reload(ReloadArgs),
     Status(StatusArgs),
     Explain(ExplainArgs),
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
+    Kill(kill::KillArgs),
     Schema(SchemaArgs),
     Init(InitArgs),
     #[command(subcommand)]
@@ -339,6 +344,9 @@ pub enum Failure {
     /// A signal ended the command, which left nothing behind; 130.
     #[error("interrupted; nothing is left behind")]
     Interrupted,
+    /// A person stopped a command that only watches; 130.
+    #[error("stopped watching; the rollout goes on")]
+    Stopped,
     /// The answer could not be written; 1, and 0 when its reader had seen enough.
     #[error("error: cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -355,7 +363,7 @@ impl Failure {
             _ if self.is_closed_pipe() => ExitCode::SUCCESS,
             Self::Report(_) | Self::Failed(_) | Self::Output(_) => ExitCode::from(1),
             Self::Refused(_) => ExitCode::from(3),
-            Self::Cut | Self::Interrupted => ExitCode::from(130),
+            Self::Cut | Self::Interrupted | Self::Stopped => ExitCode::from(130),
         }
     }
 }
@@ -382,6 +390,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Reload(args) => reload::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
+        Command::Rollout(command) => rollout::run(&command, out),
+        Command::Kill(args) => kill::run(&args, out),
         Command::Schema(SchemaArgs {}) => schema::run(out),
         Command::Init(InitArgs {}) => init::run(&PathBuf::from(DEFAULT_CONFIG), out),
         Command::Cert(CertCommand::Dev(args)) => cert::run(&args, out),

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin;
-use crate::listener::edge::Edge;
+use crate::listener::edge::{App, Edge};
 use crate::listener::slots::Slots;
 use crate::load::{self, Loaded};
 use crate::proxy::Proxy;
@@ -183,8 +183,13 @@ async fn serve(
     let proxy = Arc::new(proxy(&runtime));
     let slots = Arc::new(Slots::default());
     for (name, address, socket) in sockets.listeners {
-        let app =
-            Edge { name: name.clone(), runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
+        let app = Edge {
+            name: name.clone(),
+            runtime: runtime.clone(),
+            slots: slots.clone(),
+            proxy: proxy.clone(),
+            queue: Mutex::new(socket.try_clone().ok()),
+        };
         edge.spawn(listen(name, address, socket, app, stopped.clone()));
     }
     tokio::spawn(admin::serve(sockets.admin, runtime.clone()));
@@ -244,7 +249,7 @@ async fn listen(
     name: ListenerName,
     address: SocketAddr,
     socket: TcpListener,
-    app: Edge,
+    edge: Edge,
     stopped: watch::Receiver<bool>,
 ) {
     let address = address.to_string();
@@ -259,7 +264,7 @@ async fn listen(
         #[cfg(target_os = "linux")]
         user_timeout: Duration::from_secs(60),
     });
-    let mut service = Service::new(name.to_string(), app);
+    let mut service = Service::new(name.to_string(), App(Arc::new(edge)));
     service.add_tcp_with_settings(&address, options);
     pingora::services::Service::start_service(&mut service, Some(fds), stopped, 1).await;
 }

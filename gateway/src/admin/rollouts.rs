@@ -1,5 +1,6 @@
 //! Rollouts over the admin API: what they do, and what people ask of them.
 
+mod events;
 mod text;
 mod view;
 
@@ -32,19 +33,25 @@ pub(super) fn router() -> Router<Arc<Runtime>> {
         .route("/v1/rollouts/{service}/weight", put(set_weight))
         .route("/v1/rollouts/{service}/{command}", post(command))
         .route("/v1/kill", put(kill))
+        .route("/v1/events", get(events::stream))
 }
+
+/// How long an order waits until it is on disk.
+const SAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 type Answer = Result<Json<Value>, Problem>;
 
 async fn list(State(runtime): Shared) -> Json<Value> {
     let rollouts = &runtime.rollouts;
-    let views = rollouts.all().into_iter().filter_map(|(name, it)| view::service(name.as_str(), &it));
-    Json(json!({ "kill": rollouts.is_killed(), "rollouts": views.collect::<Vec<_>>() }))
+    let killed = rollouts.is_killed();
+    let all = rollouts.all().into_iter();
+    let views = all.filter_map(|(name, supervisor)| view::service(name.as_str(), &supervisor, killed));
+    Json(json!({ "kill": killed, "rollouts": views.collect::<Vec<_>>() }))
 }
 
 async fn show(State(runtime): Shared, Path(service): Path<String>) -> Answer {
     let supervisor = find(&runtime.rollouts, &service)?;
-    answer(&service, &supervisor)
+    answer(&runtime, &service, &supervisor)
 }
 
 async fn command(State(runtime): Shared, Path((service, word)): Path<(String, String)>) -> Answer {
@@ -60,7 +67,7 @@ async fn command(State(runtime): Shared, Path((service, word)): Path<(String, St
         }
     };
     let supervisor = find(&runtime.rollouts, &service)?;
-    order(&service, &supervisor, command)
+    order(&runtime, &service, &supervisor, command).await
 }
 
 /// `{"weight": 30, "expires": "10m"}`; without `expires` the weight stays until `resume`.
@@ -81,7 +88,7 @@ async fn set_weight(
     let weight = Weight::from_percent(weight).map_err(|error| bad(format!("weight: {error}")))?;
     let expires = expires.map(|text| lasting(&text)).transpose()?;
     let until = expires.map(|lasts| runtime.rollouts.now() + lasts);
-    order(&service, &supervisor, Command::Weight(Manual { weight, until }))
+    order(&runtime, &service, &supervisor, Command::Weight(Manual { weight, until })).await
 }
 
 /// Longer than nothing; [`parse_duration`] has an upper bound.
@@ -102,25 +109,29 @@ struct Switch {
 
 async fn kill(State(runtime): Shared, body: Result<Json<Switch>, JsonRejection>) -> Answer {
     let Switch { on } = read(body)?;
-    runtime.rollouts.kill(on);
-    Ok(Json(json!({ "on": on })))
+    let saved = runtime.rollouts.kill(on).await;
+    Ok(Json(json!({ "on": on, "saved": saved })))
 }
 
 fn find(rollouts: &Rollouts, service: &str) -> Result<Arc<Supervisor>, Problem> {
     rollouts.find(service).ok_or_else(|| unknown(rollouts, service))
 }
 
-fn order(service: &str, supervisor: &Supervisor, command: Command) -> Answer {
+/// Acts at once, then waits a while for the disk: `saved` says whether a restart would know of it already.
+async fn order(runtime: &Runtime, service: &str, supervisor: &Supervisor, command: Command) -> Answer {
     let refused = |refusal: Refusal| {
         Problem::new(StatusCode::CONFLICT, refusal.to_string()).with("service", service.into())
     };
     supervisor.command(command).map_err(refused)?;
-    answer(service, supervisor)
+    let saved = runtime.flush(SAVE_PATIENCE).await;
+    let Json(mut view) = answer(runtime, service, supervisor)?;
+    view["saved"] = saved.into();
+    Ok(Json(view))
 }
 
-fn answer(service: &str, supervisor: &Supervisor) -> Answer {
+fn answer(runtime: &Runtime, service: &str, supervisor: &Supervisor) -> Answer {
     let gone = || Problem::new(StatusCode::NOT_FOUND, format!("service `{service}` has just been removed"));
-    view::service(service, supervisor).map(Json).ok_or_else(gone)
+    view::service(service, supervisor, runtime.rollouts.is_killed()).map(Json).ok_or_else(gone)
 }
 
 fn unknown(rollouts: &Rollouts, service: &str) -> Problem {

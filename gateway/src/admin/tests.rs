@@ -23,7 +23,7 @@ routes:
 
 /// An admin API on a free port, and the file behind it.
 pub(super) struct Admin {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     pub(super) runtime: Arc<Runtime>,
     directory: tempfile::TempDir,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gateway_core::config::model::Secret;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -164,24 +164,36 @@ impl Client {
     /// # Errors
     /// [`Failure::Refused`] with a remedy when none answers.
     pub fn call(&self, method: Method, path: &str) -> Result<Answer, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.call_async(method, path))
+        self.blocking(method, path, None)
     }
 
-    /// As [`Self::call`], from asynchronous code.
+    /// As [`Self::call`], with a JSON body.
     ///
     /// # Errors
-    /// As [`Self::call`].
-    pub(super) async fn call_async(&self, method: Method, path: &str) -> Result<Answer, Failure> {
+    /// As for [`Self::call`].
+    pub fn send(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.blocking(method, path, Some(body))
+    }
+
+    fn blocking(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.ask(method, path, body))
+    }
+
+    /// As [`Self::call`], from asynchronous code; with a JSON body if one is given.
+    ///
+    /// # Errors
+    /// As for [`Self::call`].
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let answer = async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
                     let stream = self.connected(TcpStream::connect(address)).await?;
-                    self.exchange(stream, self.request(method, path, address)).await
+                    self.exchange(stream, self.request(method, path, address, body)).await
                 }
                 AdminAddress::Unix(socket) => {
                     let stream = self.connected(UnixStream::connect(socket)).await?;
-                    self.exchange(stream, self.request(method, path, "localhost")).await
+                    self.exchange(stream, self.request(method, path, "localhost", body)).await
                 }
             }
         };
@@ -204,18 +216,31 @@ impl Client {
         })
     }
 
-    fn request(&self, method: Method, path: &str, host: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        host: &str,
+        body: Option<&Value>,
+    ) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.0));
         }
-        request.header(header::ACCEPT, "application/json").body(Empty::new())
+        request = request.header(header::ACCEPT, "application/json");
+        match body {
+            Some(body) => {
+                let request = request.header(header::CONTENT_TYPE, "application/json");
+                request.body(Full::from(body.to_string()))
+            }
+            None => request.body(Full::default()),
+        }
     }
 
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        request: Result<Request<Empty<Bytes>>, http::Error>,
+        request: Result<Request<Full<Bytes>>, http::Error>,
     ) -> Result<Answer, Failure> {
         let request = request.map_err(|error| Failure::Failed(format!("cannot ask the gateway: {error}")))?;
         let broken = |error: hyper::Error| {
@@ -393,6 +418,18 @@ pub(crate) mod tests {
         });
         let client = Client { address: AdminAddress::Unix(path), token: None };
         assert_eq!(client.call(Method::GET, "/v1/status").expect("answered").body, "fine");
+    }
+
+    #[test]
+    fn a_body_is_sent_as_json() {
+        let echo = |headers: HeaderMap, body: String| async move {
+            let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("none");
+            format!("{kind}: {body}")
+        };
+        let client = client(admin_api(Router::new().route("/v1/kill", axum::routing::put(echo))), None);
+        let said = client.send(Method::PUT, "/v1/kill", &serde_json::json!({"on": true})).expect("answered");
+        assert_eq!(said.body, "application/json: {\"on\":true}");
+        assert_eq!(client.call(Method::PUT, "/v1/kill").expect("answered").body, "none: ");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn table(rows: &[Map<String, Value>]) -> Vec<Vec<String>> {
 }
 
 /// Pads every column to its widest cell.
-fn align(rows: Vec<Vec<String>>) -> String {
+pub fn align(rows: Vec<Vec<String>>) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for (column, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {
         let width = cell.chars().count();
@@ -112,7 +112,7 @@ fn cell(key: &str, value: &Value) -> String {
 }
 
 /// The two largest units that matter: `3d 4h`, `2m 5s`, `0.25s`.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let whole = seconds as u64;
     let (days, hours, minutes) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60);
     match (days, hours, minutes) {

@@ -46,9 +46,8 @@ impl Connection {
         peer: SocketAddr,
         tls: bool,
         request_id_header: HeaderName,
-        slot: Slot,
+        (slot, open): (Slot, Occupied),
     ) -> Self {
-        let open = listener.metrics.connect();
         Self {
             listener,
             peer,

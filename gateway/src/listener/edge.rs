@@ -5,21 +5,23 @@
 //! address, TLS, each within the listener's own deadline.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_core::name::ListenerName;
 use gateway_core::proxy_protocol;
+use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, Stream};
+use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, UniqueID};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -32,13 +34,21 @@ use crate::proxy::Proxy;
 use crate::runtime::Runtime;
 use crate::telemetry::labels::Handshake;
 
+/// How long a connection that came in last may take to send its request once the listener is closed.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
 /// One listener's connections, handed to the proxy they share.
 pub(crate) struct Edge {
     pub(crate) name: ListenerName,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    /// The listening socket once more, for what waits in its queue when Pingora stops accepting.
+    pub(crate) queue: Mutex<Option<TcpListener>>,
 }
+
+/// An [`Edge`] as Pingora runs it.
+pub(crate) struct App(pub(crate) Arc<Edge>);
 
 /// Why a connection ends before its first request.
 enum Closed {
@@ -55,6 +65,8 @@ impl Edge {
     async fn open(&self, mut socket: L4Stream) -> Option<(EdgeStream, Arc<Listener>)> {
         let snapshot = self.runtime.snapshot();
         let listener = snapshot.listeners.get(&self.name)?.clone();
+        // Open from here on, so that a stop waits for a handshake too.
+        let open = listener.metrics.connect();
         let prepared = self.prepare(&listener, &snapshot.trusted, &mut socket).await;
         let (peer, slot) = self.settle(&listener, prepared)?;
         let deadline = listener.limits.handshake;
@@ -67,9 +79,36 @@ impl Edge {
         if tls {
             listener.metrics.handshakes.count(Handshake::Ok);
         }
-        let connection =
-            Arc::new(Connection::new(listener.clone(), peer, tls, snapshot.model.request_id.clone(), slot));
+        let connection = Arc::new(Connection::new(
+            listener.clone(),
+            peer,
+            tls,
+            snapshot.model.request_id.clone(),
+            (slot, open),
+        ));
         EdgeStream::new(transport, connection).ok().map(|stream| (stream, listener))
+    }
+
+    /// Carries a connection to its end.
+    async fn serve(&self, socket: L4Stream, shutdown: &ShutdownWatch) {
+        if let Some((stream, listener)) = self.open(socket).await {
+            let app = Arc::new(OnListener::new(self.proxy.clone(), &listener));
+            ServerApp::process_new(&app, Box::new(stream), shutdown).await;
+        }
+    }
+
+    /// Serves what the system had accepted before the socket was closed; closing it would break them off.
+    fn empty_queue(self: &Arc<Self>) {
+        let Some(queue) = self.queue.lock().take() else { return };
+        // The socket does not block; it is closed as soon as nothing waits in it.
+        while let Ok((socket, peer)) = queue.accept() {
+            let Ok(socket) = adopt(socket, peer) else { continue };
+            let edge = self.clone();
+            tokio::spawn(async move {
+                let (_stopping, shutdown) = watch::channel(true);
+                edge.serve(socket, &shutdown).await;
+            });
+        }
     }
 
     async fn prepare(
@@ -106,6 +145,17 @@ impl Edge {
         }
         None
     }
+}
+
+/// Makes of an accepted socket what Pingora's own listener would have made of it.
+fn adopt(socket: TcpStream, peer: SocketAddr) -> io::Result<L4Stream> {
+    socket.set_nonblocking(true)?;
+    let mut stream = L4Stream::from(tokio::net::TcpStream::from_std(socket)?);
+    let digest = SocketDigest::from_raw_fd(stream.id());
+    // A digest that has just been made knows no peer yet.
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    stream.set_socket_digest(digest);
+    Ok(stream)
 }
 
 fn peer_of(socket: &L4Stream) -> Option<SocketAddr> {
@@ -170,15 +220,17 @@ impl HttpServerApp for OnListener {
 }
 
 #[async_trait]
-impl ServerApp for Edge {
+impl ServerApp for App {
     async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let socket = session.into_any().downcast::<L4Stream>().ok()?;
-        let (stream, listener) = self.open(*socket).await?;
-        let app = Arc::new(OnListener::new(self.proxy.clone(), &listener));
-        ServerApp::process_new(&app, Box::new(stream), shutdown).await
+        self.0.serve(*socket, shutdown).await;
+        None
     }
 
+    /// Pingora accepts no more. Whoever is connected gets a while for a request; then idle connections are closed.
     async fn cleanup(&self) {
-        ServerApp::cleanup(&*self.proxy).await;
+        self.0.empty_queue();
+        tokio::time::sleep(LAST_REQUESTS).await;
+        ServerApp::cleanup(&*self.0.proxy).await;
     }
 }

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod commands;
+mod demo;
 mod grpc;
 mod headers;
 mod limits;
@@ -13,6 +14,7 @@ mod proxying;
 mod rate_limits;
 mod releases;
 mod reload;
+mod rollouts;
 mod routing;
 mod stop;
 mod support;

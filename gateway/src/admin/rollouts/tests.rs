@@ -1,3 +1,6 @@
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
 use gateway_core::rollout::Refusal;
 
 use super::super::tests::{Admin, Answer};
@@ -34,7 +37,7 @@ async fn a_rollout_tells_where_it_is_and_why() {
         fields,
         [
             "service", "stable", "canary", "state", "reason", "text", "step", "weight", "since", "next",
-            "manual", "plan", "guard", "evidence", "history", "others"
+            "manual", "plan", "guard", "evidence", "history", "kill", "others"
         ]
     );
     assert_eq!((&view["stable"], &view["canary"]), (&json!("api-41"), &json!("api-42")));
@@ -162,7 +165,7 @@ async fn the_kill_switch_sends_everything_to_stable_until_it_is_thrown_back() {
     let admin = ramping().await;
     for (on, shares) in [(true, [100.0, 0.0]), (false, [90.0, 10.0])] {
         let answer = order(&admin, "PUT /v1/kill", &json!({ "on": on }).to_string()).await;
-        assert_eq!((answer.status, answer.json()), (200, json!({ "on": on })));
+        assert_eq!((answer.status, answer.json()), (200, json!({ "on": on, "saved": true })));
         let status = admin.read("/v1/status").await;
         assert_eq!(status["kill"], on);
         let weights = [&status["releases"][0]["weight"], &status["releases"][1]["weight"]];
@@ -190,4 +193,34 @@ async fn each_part_of_a_split_has_a_rollout() {
     let canaries = [&view["canary"], &view["others"][0]["canary"], &view["others"][1]["canary"]];
     assert_eq!(canaries, [&json!("api-42"), &json!("api-43"), &json!(null)]);
     assert_eq!(admin.read("/v1/status").await["rollouts"].as_array().map(Vec::len), Some(2));
+}
+
+/// Reads events from a stream until there are so many.
+async fn events(admin: &Admin, head: &str, many: usize) -> Vec<Value> {
+    let (address, head) = (admin.address, format!("{head}\r\n\r\n"));
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let lines = BufReader::new(stream).lines().map(|line| line.expect("read"));
+        let data = lines.filter_map(|line| Some(line.strip_prefix("data: ")?.to_owned()));
+        data.take(many).map(|data| serde_json::from_str(&data).expect("JSON")).collect()
+    });
+    reading.await.expect("no panic")
+}
+
+#[tokio::test]
+async fn events_are_sent_from_the_id_a_reader_names_and_as_they_happen() {
+    let admin = ramping().await;
+    order(&admin, "POST /v1/rollouts/api/pause", "").await;
+    let kept = events(&admin, "GET /v1/events?since=0 HTTP/1.1\r\nHost: localhost", 3).await;
+    let kinds: Vec<_> = kept.iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["named", "started", "paused"]);
+    assert_eq!((&kept[2]["service"], &kept[2]["change"]["to"]), (&json!("api"), &json!("held")));
+
+    let head =
+        format!("GET /v1/events?since=0 HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {}", kept[1]["id"]);
+    let (heard, _) =
+        tokio::join!(events(&admin, &head, 2), order(&admin, "POST /v1/rollouts/api/resume", ""));
+    assert_eq!((&heard[0]["kind"], &heard[1]["kind"]), (&json!("paused"), &json!("resumed")));
+    assert_eq!(admin.ask("GET /v1/events?since=yesterday").await.status, 400);
 }

@@ -85,13 +85,12 @@ fn paused(service: &str, rollout: &Rollout) -> String {
     }
 }
 
+/// What is above may be the last two thousand attempts alone, so the rate of the step is only told.
 fn warning(rollout: &Rollout) -> String {
     let (canary, warn) = (rollout.evidence().canary, rollout.guard().warn);
     format!(
-        "{} of {} attempts of the canary failed ({:.2}%), above `warn` at {warn}; it goes on when they no longer do",
-        canary.failures,
-        canary.attempts,
-        canary.failure_rate() * 100.0
+        "the canary fails more than `warn` ({warn}) allows, {} of {} attempts since the step began; it goes on when it no longer does",
+        canary.failures, canary.attempts
     )
 }
 
@@ -111,4 +110,77 @@ fn no_data(stage: Stage, rollout: &Rollout) -> String {
 
 fn time(since: Duration) -> Rfc3339 {
     Rfc3339(SystemTime::UNIX_EPOCH + since)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use gateway_core::config::{self, Process};
+    use gateway_core::rollout::{Command, Counts, Manual, Sample, Target};
+    use gateway_core::unit::Weight;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    const FILE: &str = "
+version: 1
+listeners: { web: { address: \"127.0.0.1:8080\" } }
+services:
+  api:
+    releases: { a: { endpoints: [\"127.0.0.1:1\"] }, b: { endpoints: [\"127.0.0.1:2\"] } }
+    stable: a
+    canary: b
+    rollout: { steps: [{ weight: 10%, hold: 1m, min_requests: 100, gate: manual }, { weight: 100%, hold: 1m }] }
+routes: { all: { match: { host: localhost }, service: api } }
+";
+
+    fn pending() -> Rollout {
+        let loaded = config::load("gateway.yaml", FILE, Path::new(""), &Process).expect("good");
+        let service = loaded.gateway.services.values().next().expect("a service");
+        Rollout::new(NOW, Target::all(service).remove(0))
+    }
+
+    /// Looks after so many seconds, when so many attempts of the canary have failed.
+    fn look(rollout: &mut Rollout, seconds: u64, attempts: u64, failures: u64) {
+        let canary = Counts { attempts, failures, ..Counts::default() };
+        let stable = Counts { attempts: 9 * attempts, ..Counts::default() };
+        let sample = Sample { canary, stable, canary_ready: true, stable_ready: true };
+        rollout.tick(NOW + Duration::from_secs(seconds), &sample);
+    }
+
+    fn said(rollout: &Rollout) -> String {
+        standing("api", rollout)
+    }
+
+    #[test]
+    fn each_hold_says_what_it_waits_for() {
+        let mut rollout = pending();
+        assert_eq!(said(&rollout), "`b` gets no traffic until one of its endpoints can be used");
+        look(&mut rollout, 0, 0, 0);
+        assert_eq!(said(&rollout), "`b` has 10%; 100% is next");
+        look(&mut rollout, 60, 40, 0);
+        assert_eq!(said(&rollout), "the canary has had 40 of the 100 attempts the step needs");
+        look(&mut rollout, 61, 500, 0);
+        assert_eq!(said(&rollout), "all is proved; `gateway rollout promote api` goes on");
+        rollout.command(NOW, Command::Pause).expect("taken");
+        assert_eq!(said(&rollout), "paused by hand; `gateway rollout resume api` goes on");
+        let weight = Weight::from_percent(30.0).expect("a weight");
+        rollout.command(NOW, Command::Weight(Manual { weight, until: Some(NOW) })).expect("taken");
+        let text = said(&rollout);
+        assert!(
+            text.starts_with("a weight of 30% was set by hand until 2027-01-15T08:00:00.000Z; "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_rollback_keeps_its_reason() {
+        let mut rollout = pending();
+        look(&mut rollout, 0, 0, 0);
+        rollout.command(NOW, Command::Abort).expect("taken");
+        let expected = "`b` gets no traffic: aborted by hand; deploy a release with another name, or `gateway rollout retry api`";
+        assert_eq!(said(&rollout), expected);
+    }
 }

@@ -12,12 +12,13 @@ use crate::rollouts::supervisor::Supervisor;
 
 /// The rollout of a service; the second and further ones of a fixed split are its `others`.
 ///
-/// `None` for a service that has just been removed.
-pub(super) fn service(name: &str, supervisor: &Supervisor) -> Option<Value> {
+/// While the kill switch is thrown (`killed`) their weights are what they would be without. `None` for a service that has just been removed.
+pub(super) fn service(name: &str, supervisor: &Supervisor, killed: bool) -> Option<Value> {
     // Copied first: whoever fails an attempt meanwhile waits for this lock.
     let rollouts = supervisor.read(<[Rollout]>::to_vec);
     let (first, others) = rollouts.split_first()?;
     let mut view = rollout(name, first);
+    view["kill"] = killed.into();
     view["others"] = others.iter().map(|other| rollout(name, other)).collect();
     Some(view)
 }
@@ -75,7 +76,7 @@ fn plan(plan: &Plan) -> Value {
     let step = |Step { weight, hold, min_requests, gate }: &Step| {
         json!({
             "weight": weight,
-            "hold_seconds": plan.advances().then(|| hold.as_secs_f64()),
+            "hold_seconds": plan.advances().then_some(hold.as_secs_f64()),
             "min_requests": min_requests,
             "gate": if *gate == Gate::Manual { "manual" } else { "automatic" },
         })
@@ -97,7 +98,7 @@ fn guard(guard: &Guard) -> Value {
 }
 
 /// One change, with where it led and all that led to it.
-fn change(change: &Change) -> Value {
+pub(super) fn change(change: &Change) -> Value {
     let breach: Option<&Breach> = match &change.cause {
         Cause::Breach(breach) => Some(breach),
         _ => None,

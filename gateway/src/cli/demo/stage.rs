@@ -120,7 +120,7 @@ impl Stage {
                 if let Some(status) = self.gateway.try_wait()? {
                     return Err(self.broken(&format!("the gateway ended with {status}")));
                 }
-                let answer = self.admin.call_async(Method::GET, "/readyz").await;
+                let answer = self.admin.ask(Method::GET, "/readyz", None).await;
                 if answer.is_ok_and(|answer| answer.status == StatusCode::OK) {
                     return Ok(());
                 }
@@ -149,7 +149,7 @@ impl Stage {
     /// # Errors
     /// [`Failure::Refused`] when the gateway does not say.
     pub(super) async fn rollout(&self) -> Result<Rollout, Failure> {
-        let answer = self.admin.call_async(Method::GET, "/v1/rollouts/shop").await?;
+        let answer = self.admin.ask(Method::GET, "/v1/rollouts/shop", None).await?;
         if answer.status != StatusCode::OK {
             return Err(answer.refusal());
         }
@@ -188,7 +188,7 @@ impl Stage {
     /// # Errors
     /// [`Failure::Refused`] when the gateway does not say.
     pub(super) async fn refusals(&self) -> Result<u64, Failure> {
-        let answer = self.admin.call_async(Method::GET, "/metrics").await?;
+        let answer = self.admin.ask(Method::GET, "/metrics", None).await?;
         Ok(counter(answer.body.as_str().unwrap_or_default(), "rollout_refused_total{service=\"shop\"}"))
     }
 

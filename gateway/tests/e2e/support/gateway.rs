@@ -1,6 +1,6 @@
 //! The built binary, running in a directory of its own.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -114,6 +114,14 @@ impl Place {
         command
     }
 
+    /// Starts the gateway. What it says goes to `stdout.log` and `stderr.log`.
+    fn spawn(&self) -> Child {
+        let output = |name| OpenOptions::new().create(true).append(true).open(self.file(name)).unwrap();
+        let mut command = self.binary(&["run", "-c", "gateway.yaml"]);
+        command.stdout(output("stdout.log")).stderr(output("stderr.log"));
+        command.spawn().unwrap()
+    }
+
     /// Runs a command of the binary to its end.
     pub(crate) async fn command(&self, arguments: &[&str]) -> Finished {
         let output = timeout(PATIENCE, self.binary(arguments).output()).await;
@@ -148,11 +156,22 @@ impl Gateway {
 
     /// Starts the gateway and does not wait.
     pub(crate) fn run_unready(place: Place) -> Self {
-        let output = |name| File::create(place.file(name)).unwrap();
-        let mut command = place.binary(&["run", "-c", "gateway.yaml"]);
-        command.stdout(output("stdout.log")).stderr(output("stderr.log"));
-        let child = command.spawn().unwrap();
+        let child = place.spawn();
         Self { place, child }
+    }
+
+    /// Ends the gateway by a signal and starts it again in the same place. Its log goes on in the same files.
+    pub(crate) async fn restart(&mut self, signal: libc::c_int) {
+        self.restart_after(signal, |_| ()).await;
+    }
+
+    /// Ends the gateway by a signal, does something while there is none, and starts it again.
+    pub(crate) async fn restart_after(&mut self, signal: libc::c_int, meanwhile: impl FnOnce(&Place)) {
+        self.signal(signal);
+        self.wait_exit().await;
+        meanwhile(&self.place);
+        self.child = self.place.spawn();
+        self.wait_until_ready().await;
     }
 
     async fn wait_until_ready(&mut self) {
@@ -233,6 +252,13 @@ impl Gateway {
         self.write_config(config);
         let reload = self.reload().await;
         assert_eq!(reload.code(), 0, "the configuration was refused: {reload:?}");
+    }
+
+    /// What the admin API says of a service's rollout.
+    pub(crate) async fn rollout(&self, service: &str) -> Value {
+        let answer = self.admin("GET", &format!("/v1/rollouts/{service}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
     }
 
     /// `gateway reload`.

@@ -1,5 +1,7 @@
 //! A WebSocket client.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -46,6 +48,20 @@ impl WebSocket {
             Some(Ok(Message::Text(text))) => text.to_string(),
             other => panic!("no text came back: {other:?}"),
         }
+    }
+
+    /// Waits until the other side closes it; gives the code it says.
+    pub(crate) async fn closed(&mut self, patience: Duration) -> Option<u16> {
+        let closed = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Close(frame))) => return frame.map(|frame| frame.code.into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
+            }
+        };
+        timeout(patience, closed).await.expect("the WebSocket is closed")
     }
 
     /// Closes it from this side and waits until it is closed.
