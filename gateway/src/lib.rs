@@ -1,6 +1,7 @@
 //! The gateway: everything that does I/O.
 
 pub mod cli;
+pub mod limits;
 pub mod load;
 pub mod reload;
 pub mod server;

@@ -7,7 +7,7 @@ mod forward;
 pub(crate) mod host;
 pub(crate) mod identity;
 mod patience;
-mod policy;
+pub(crate) mod policy;
 mod record;
 pub(crate) mod rejection;
 mod respond;

@@ -14,6 +14,7 @@ use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
 use tokio::sync::{Mutex, Notify};
 
+use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
 use crate::rollouts::Rollouts;
@@ -40,6 +41,7 @@ pub(crate) struct Runtime {
     pub(crate) names: Names,
     pub(crate) tickets: Tickets,
     pub(crate) registry: Registry,
+    pub(crate) limits: Limits,
     pub(crate) rollouts: Arc<Rollouts>,
     /// Changes of rollouts, as they happen.
     pub(crate) events: Arc<Events>,
@@ -69,15 +71,21 @@ impl Runtime {
         let metrics = Arc::new(Metrics::new(SystemTime::now()));
         let access_log = AccessLog::start(loaded.gateway.access_log.clone(), metrics.access_log_dropped())
             .map_err(|error| StartError::System { what: "cannot open the access log", error })?;
-        let (names, tickets, registry) = (Names::default(), Tickets::default(), Registry::default());
+        let (names, tickets) = (Names::default(), Tickets::default());
+        let (registry, limits) = (Registry::default(), Limits::default());
         names.learn(&loaded.gateway).await;
         let (announcer, announcements) = Announcer::new();
         let store = Arc::new(Store::open(loaded.gateway.state_path.clone(), metrics.state_write_failures()));
         let rollouts = Arc::new(Rollouts::new(store.clone(), announcer));
         let events = Arc::<Events>::default();
         allow(&rollouts, &loaded)?;
-        let materials =
-            Materials { metrics: &metrics, registry: &registry, names: &names, rollouts: &rollouts };
+        let materials = Materials {
+            metrics: &metrics,
+            registry: &registry,
+            limits: &limits,
+            names: &names,
+            rollouts: &rollouts,
+        };
         let first = Snapshot::compile(1, loaded, &materials, &tickets)?;
         rollouts.follow(&first);
         let notifier = Notifier::new(metrics.notifications());
@@ -93,6 +101,7 @@ impl Runtime {
             names,
             tickets,
             registry,
+            limits,
             rollouts,
             events,
             publishing: Mutex::new(()),
@@ -128,6 +137,7 @@ impl Runtime {
         self.rollouts.follow(&next);
         self.current.store(Arc::new(next));
         self.registry.sweep();
+        self.limits.sweep();
         self.published.notify_waiters();
         Ok((revision, changes))
     }
@@ -166,6 +176,7 @@ impl Runtime {
         Materials {
             metrics: &self.metrics,
             registry: &self.registry,
+            limits: &self.limits,
             names: &self.names,
             rollouts: &self.rollouts,
         }

@@ -8,13 +8,15 @@ use gateway_core::client_ip::TrustedProxies;
 use gateway_core::config::model::{self, Gateway};
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
-use gateway_core::name::{ListenerName, RouteName, ServiceName};
+use gateway_core::name::{LimitName, ListenerName, RouteName, ServiceName};
 use gateway_core::route::table::Table;
 use indexmap::IndexMap;
 
 use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
+use crate::proxy::policy::access::Access;
+use crate::proxy::policy::rate_limits::{Limit, RateLimits};
 use crate::telemetry::instruments::{Gauge, Occupancy};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::peer::{PeerTemplate, UpstreamTls};
@@ -57,6 +59,8 @@ pub(crate) struct Route {
     /// In bytes.
     pub(crate) body_limit: u64,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) access: Access,
+    pub(crate) rate_limits: RateLimits,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -98,7 +102,11 @@ impl Snapshot {
             })
             .collect();
         let routes = Table::new(gateway.routes.iter().filter_map(|(name, route)| {
-            Some((name.clone(), &route.matches, Arc::new(Route::new(name, route, &services, materials)?)))
+            Some((
+                name.clone(),
+                &route.matches,
+                Arc::new(Route::new(name, route, gateway, &services, materials)?),
+            ))
         }));
         Ok(Self {
             revision,
@@ -123,6 +131,7 @@ impl Route {
     fn new(
         name: &RouteName,
         route: &model::Route,
+        gateway: &Gateway,
         services: &IndexMap<ServiceName, Arc<Service>>,
         materials: &Materials<'_>,
     ) -> Option<Self> {
@@ -133,6 +142,8 @@ impl Route {
             name: name.clone(),
             body_limit: route.body_limit.0,
             timeout: route.timeout,
+            access: Access::new(route),
+            rate_limits: rate_limits(route, gateway, materials),
             in_flight: metrics.in_flight(Some(name)),
             metrics: service
                 .releases
@@ -143,6 +154,16 @@ impl Route {
             action: Action::Forward(service),
         })
     }
+}
+
+/// The rate limits of a route; their buckets are those of the last configuration where nothing has changed.
+fn rate_limits(route: &model::Route, gateway: &Gateway, materials: &Materials<'_>) -> RateLimits {
+    let limit = |name: &LimitName| {
+        let definition = gateway.rate_limits.get(name)?;
+        let limiter = materials.limits.limiter(name, definition);
+        Some(Limit::new(name, definition, limiter, materials.metrics.rate_limit(name)))
+    };
+    RateLimits::new(route.limits.iter().filter_map(limit).collect())
 }
 
 fn template(service: &model::Service, loaded: &Loaded) -> PeerTemplate {

@@ -24,6 +24,7 @@ use self::budget::Budgets;
 use self::peer::{PeerTemplate, Target};
 use self::registry::{Registry, Standing};
 use self::resolve::Names;
+use crate::limits::registry::Limits;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
 use crate::rollouts::retirement::Retirement;
@@ -92,6 +93,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Materials<'a> {
     pub(crate) metrics: &'a Metrics,
     pub(crate) registry: &'a Registry,
+    pub(crate) limits: &'a Limits,
     pub(crate) names: &'a Names,
     pub(crate) rollouts: &'a Rollouts,
 }

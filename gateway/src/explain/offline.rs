@@ -7,6 +7,7 @@ use gateway_core::config::report::Report;
 use gateway_core::name::ReleaseName;
 use gateway_core::rollout::{Counts, Rollout, Sample, Target};
 
+use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
 use crate::rollouts::Rollouts;
@@ -29,7 +30,14 @@ pub(crate) fn compile(loaded: Loaded) -> Result<Snapshot, Report> {
     let (names, registry, tickets) = (Names::default(), Registry::default(), Tickets::default());
     let (announcer, _nobody_listens) = Announcer::new();
     let rollouts = Rollouts::new(Arc::new(Store::blank()), announcer);
-    let materials = Materials { metrics: &metrics, registry: &registry, names: &names, rollouts: &rollouts };
+    let limits = Limits::default();
+    let materials = Materials {
+        metrics: &metrics,
+        registry: &registry,
+        limits: &limits,
+        names: &names,
+        rollouts: &rollouts,
+    };
     let snapshot = Snapshot::compile(1, loaded, &materials, &tickets)?;
     snapshot.services.values().for_each(|service| divide(service));
     Ok(snapshot)

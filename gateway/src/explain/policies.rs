@@ -1,6 +1,7 @@
 //! What a route does to requests beside sending them somewhere, in words.
 
 use gateway_core::config::model::Route;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// One policy of a route.
@@ -16,7 +17,8 @@ pub(crate) struct Policy {
 type Describe = fn(&Route) -> Option<String>;
 
 /// Every policy, in the order they act on a request; a new one is a line here and a function below.
-const POLICIES: &[(&str, Describe)] = &[("body_limit", body_limit)];
+const POLICIES: &[(&str, Describe)] =
+    &[("allow", allow), ("deny", deny), ("limits", limits), ("body_limit", body_limit)];
 
 /// The policies a route has, in the order they act.
 pub(crate) fn of(route: &Route) -> Vec<Policy> {
@@ -24,6 +26,23 @@ pub(crate) fn of(route: &Route) -> Vec<Policy> {
         Some(Policy { name: (*name).to_owned(), does: describe(route)? })
     };
     POLICIES.iter().filter_map(present).collect()
+}
+
+fn allow(route: &Route) -> Option<String> {
+    (!route.allow.is_empty()).then(|| format!("clients in {}, else 403", list(&route.allow)))
+}
+
+fn deny(route: &Route) -> Option<String> {
+    (!route.deny.is_empty()).then(|| format!("not clients in {}, else 403", list(&route.deny)))
+}
+
+fn list(networks: &[IpNet]) -> String {
+    networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn limits(route: &Route) -> Option<String> {
+    let names: Vec<&str> = route.limits.iter().map(|name| name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("rate limits {}, else 429", names.join(", then ")))
 }
 
 fn body_limit(route: &Route) -> Option<String> {

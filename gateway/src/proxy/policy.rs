@@ -1,5 +1,8 @@
 //! What a route asks before it lets a request go on, in the order it is asked.
 
+pub(crate) mod access;
+pub(crate) mod rate_limits;
+
 use pingora::proxy::Session;
 
 use super::context::Context;
@@ -15,9 +18,11 @@ use crate::snapshot::Route;
 /// The refusal to answer with.
 pub(super) fn admit(
     session: &Session,
-    _ctx: &mut Context,
+    ctx: &mut Context,
     route: &Route,
 ) -> Result<Option<Answer>, Rejection> {
+    route.access.admit(ctx.client.ip)?;
+    route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
     body_length(session, route)?;
     Ok(None)
 }

@@ -19,6 +19,10 @@ pub(crate) enum Rejection {
     UriTooLong,
     /// Too many or too large header fields.
     HeaderTooLarge,
+    /// The client is not allowed here, or denied.
+    Denied,
+    /// A rate limit is used up.
+    RateLimited,
     /// More body than the route takes.
     BodyTooLarge,
     /// The client fell silent in the middle of its body.
@@ -44,6 +48,8 @@ impl Rejection {
             Self::BadHost | Self::BadPath | Self::BadFields => StatusCode::BAD_REQUEST,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, // RFC 6585 §5
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS, // RFC 6585 §4
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -62,6 +68,8 @@ impl Rejection {
             Self::BadFields => "bad_fields",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
+            Self::Denied => "denied",
+            Self::RateLimited => "rate_limited",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::NoRoute => "no_route",
@@ -79,6 +87,8 @@ impl Rejection {
             Self::BadHost | Self::BadPath | Self::BadFields | Self::UriTooLong | Self::HeaderTooLarge => {
                 Termination::BadRequest
             }
+            Self::Denied => Termination::Denied,
+            Self::RateLimited => Termination::Limited,
             Self::BodyTooLarge => Termination::BodyTooLarge,
             Self::RequestTimeout => Termination::TimedOut,
             Self::NoRoute => Termination::NoRoute,

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::announce::Message;
 use super::*;
+use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load;
 use crate::telemetry::metrics::Metrics;
@@ -53,7 +54,8 @@ impl Process {
             return Err(problem.message.clone());
         }
         let (metrics, registry, names) = (&self.metrics, &self.registry, &self.names);
-        let materials = Materials { metrics, registry, names, rollouts: &self.rollouts };
+        let materials =
+            Materials { metrics, registry, limits: &Limits::default(), names, rollouts: &self.rollouts };
         let next = Snapshot::compile(1, loaded, &materials, &Tickets::default()).unwrap();
         self.rollouts.follow(&next);
         self.snapshot = Some(next);

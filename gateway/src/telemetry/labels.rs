@@ -115,6 +115,17 @@ labels!(
     }
 );
 labels!(
+    /// What a rate limit said to a request.
+    LimitDecision = "decision" {
+        /// It may go on.
+        Passed = "passed",
+        /// It was refused.
+        Limited = "limited",
+        /// It would have been refused, were the limit not a dry run.
+        DryRun = "dry_run",
+    }
+);
+labels!(
     /// Why a canary was rolled back.
     Rollback = "reason" {
         /// [`Breach::ErrorRate`].

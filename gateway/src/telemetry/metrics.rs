@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gateway_core::name::{ListenerName, ReleaseName, RouteName, ServiceName};
+use gateway_core::name::{LimitName, ListenerName, ReleaseName, RouteName, ServiceName};
 use gateway_core::outcome::{Failure, Outcome};
 use gateway_core::rollout::State;
 use gateway_core::unit::Weight;
@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{BadRequest, Handshake, Notification, Reload, Rollback};
+use super::labels::{BadRequest, Handshake, LimitDecision, Notification, Reload, Rollback};
 use super::process;
 
 /// The route label of requests that no route matched.
@@ -46,6 +46,7 @@ pub struct Metrics {
     handshakes: Family<CounterBy<Handshake>, 1>,
     connections: Family<Occupancy, 1>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
+    rate_limits: Family<CounterBy<LimitDecision>, 1>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -131,6 +132,11 @@ impl Metrics {
                 "Connections and requests refused for their form.",
                 ["listener"],
             ),
+            rate_limits: Family::new(
+                "rate_limit_decisions_total",
+                "Requests a rate limit was asked about.",
+                ["limit"],
+            ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -200,6 +206,11 @@ impl Metrics {
             handshakes: self.handshakes.series(labels),
             bad_requests: self.bad_requests.series(labels),
         }
+    }
+
+    /// What a rate limit says to requests.
+    pub fn rate_limit(&self, limit: &LimitName) -> Arc<CounterBy<LimitDecision>> {
+        self.rate_limits.series([limit.as_str()])
     }
 
     /// What is shown of a service's rollouts.
@@ -282,6 +293,7 @@ impl Metrics {
             self.handshakes.collect(),
             self.connections.collect(),
             self.bad_requests.collect(),
+            self.rate_limits.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what does not work ends the test")]
 
+mod access;
 mod admin;
 mod commands;
 mod demo;
@@ -14,6 +15,7 @@ mod malformed;
 mod names;
 mod proxy_protocol;
 mod proxying;
+mod rate_limits;
 mod releases;
 mod reload;
 mod rollouts;

@@ -8,10 +8,6 @@ use super::problem::{Code, Problem};
 /// Where the keys stand (`*` is any name or item), and what to do meanwhile; empty when there is nothing to say.
 const KEYS: &[(&str, &str)] = &[
     ("fleet", ""),
-    ("rate_limits", ""),
-    ("routes.*.limits", ""),
-    ("routes.*.allow", ""),
-    ("routes.*.deny", ""),
     ("routes.*.cors", ""),
     ("routes.*.headers", ""),
     ("routes.*.rewrite", ""),
