@@ -9,7 +9,8 @@ pub(crate) mod identity;
 mod policy;
 mod record;
 pub(crate) mod rejection;
-mod respond;
+pub(crate) mod respond;
+pub(crate) mod shape;
 mod watchdog;
 
 use std::os::fd::RawFd;

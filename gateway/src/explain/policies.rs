@@ -1,6 +1,6 @@
 //! What a route does to requests beside sending them somewhere, in words.
 
-use gateway_core::config::model::Route;
+use gateway_core::config::model::{PathRewrite, Route};
 use serde::{Deserialize, Serialize};
 
 /// One policy of a route.
@@ -16,7 +16,7 @@ pub(crate) struct Policy {
 type Describe = fn(&Route) -> Option<String>;
 
 /// Every policy, in the order they act on a request; a new one is a line here and a function below.
-const POLICIES: &[(&str, Describe)] = &[("body_limit", body_limit)];
+const POLICIES: &[(&str, Describe)] = &[("body_limit", body_limit), ("rewrite", rewrite)];
 
 /// The policies a route has, in the order they act.
 pub(crate) fn of(route: &Route) -> Vec<Policy> {
@@ -28,4 +28,14 @@ pub(crate) fn of(route: &Route) -> Vec<Policy> {
 
 fn body_limit(route: &Route) -> Option<String> {
     Some(format!("a request body of at most {}, else 413", route.body_limit))
+}
+
+fn rewrite(route: &Route) -> Option<String> {
+    let path = route.rewrite.path.as_ref().map(|path| match path {
+        PathRewrite::StripPrefix(prefix) => format!("{prefix} is taken off the path"),
+        PathRewrite::ReplacePrefix(prefix) => format!("{prefix} takes the place of the matched prefix"),
+    });
+    let host = route.rewrite.host.as_ref().map(|host| format!("Host becomes {host}"));
+    let parts: Vec<String> = path.into_iter().chain(host).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

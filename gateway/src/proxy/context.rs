@@ -31,8 +31,10 @@ pub(crate) struct Context {
     pub(crate) trace_inbound: bool,
     /// Lower case, without port.
     pub(crate) host: String,
-    /// Normalised; `None` when it is what the client sent.
+    /// Normalised and rewritten; `None` when it is what the client sent.
     pub(crate) path: Option<String>,
+    /// Whether the route's `strip_prefix` was taken away from it.
+    pub(crate) stripped: bool,
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) chosen: Option<Chosen>,
     pub(crate) metrics: Option<Arc<RequestMetrics>>,
@@ -113,6 +115,7 @@ impl Context {
             trace_inbound: false,
             host: String::new(),
             path: None,
+            stripped: false,
             route: None,
             chosen: None,
             metrics: None,

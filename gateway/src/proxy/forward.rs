@@ -36,6 +36,9 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
     }
     join_cookies(session.req_header().version, upstream)?;
     introduce_client(session.req_header(), upstream, ctx)?;
+    if let Some(rewrite) = ctx.route.as_ref().and_then(|route| route.rewrite.as_ref()) {
+        rewrite.request(upstream, ctx.stripped)?;
+    }
     let snapshot = &ctx.snapshot;
     upstream.insert_header(snapshot.model.request_id.clone(), ctx.request_id.clone())?;
     if !ctx.trace_inbound {

@@ -12,6 +12,7 @@ mod proxying;
 mod releases;
 mod reload;
 mod routing;
+mod shaping;
 mod stop;
 mod support;
 mod tls;

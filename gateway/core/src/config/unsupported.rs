@@ -16,12 +16,9 @@ const KEYS: &[(&str, &str)] = &[
     ("routes.*.deny", ""),
     ("routes.*.cors", ""),
     ("routes.*.headers", ""),
-    ("routes.*.rewrite", ""),
     ("routes.*.basic_auth", ""),
     ("routes.*.compress", ""),
     ("routes.*.maintenance", ""),
-    ("routes.*.redirect", ""),
-    ("routes.*.respond", ""),
 ];
 
 /// Reports every key under `root` that is not supported yet.

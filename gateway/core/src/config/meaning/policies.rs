@@ -126,8 +126,9 @@ impl Meaning<'_> {
             }
             (Some(strip), None) => Some(PathRewrite::StripPrefix(trimmed(&strip.value.0))),
             (None, Some(prefix)) => {
-                if !matches.paths.iter().any(|path| matches!(path, PathRule::Prefix(_))) {
-                    let help = "add `match: { prefix: … }`, or use `strip_prefix`";
+                let by_prefix = |path: &PathRule| matches!(path, PathRule::Prefix(_));
+                if matches.paths.is_empty() || !matches.paths.iter().all(by_prefix) {
+                    let help = "match by `prefix` alone, or use `strip_prefix`";
                     self.error(Code::Conflict, "there is no matched prefix to replace", prefix.span, help);
                 }
                 Some(PathRewrite::ReplacePrefix(trimmed(&prefix.value.0)))

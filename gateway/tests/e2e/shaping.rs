@@ -1,0 +1,162 @@
+//! What routes answer by themselves, and what they change on the way.
+
+use http::Method;
+
+use crate::support::{BOTH_LISTENERS, Behaviour, Config, Gateway, Origin};
+
+/// Routes before one origin named `api`, on both listeners.
+async fn routes(routes: &str) -> (Gateway, Origin) {
+    with_origin(Behaviour::status(200), routes).await
+}
+
+async fn with_origin(behaviour: Behaviour, routes: &str) -> (Gateway, Origin) {
+    let origin = Origin::script(behaviour).named("api").start().await;
+    let services = "services:\n  api: { endpoints: [\"{api}\"] }\nroutes:\n";
+    let config = Config::new(format!("{BOTH_LISTENERS}{services}{routes}")).origin(&origin);
+    (Gateway::run(config).await, origin)
+}
+
+#[tokio::test]
+async fn a_redirect_route_sends_clients_elsewhere_with_its_status() {
+    let (gateway, origin) = routes(
+        r#"
+  found: { match: { path: /found }, redirect: { to: /new } }
+  r301: { match: { path: /301 }, redirect: { to: "https://new.example/a?b=c", status: 301 } }
+  r303: { match: { path: /303 }, redirect: { to: /new, status: 303 } }
+  r307: { match: { path: /307 }, redirect: { to: /new, status: 307 } }
+  r308: { match: { path: /308 }, redirect: { to: /new, status: 308 } }
+  all: { service: api }
+"#,
+    )
+    .await;
+    for http2 in [false, true] {
+        for (path, status, to) in [
+            ("/found", 302, "/new"),
+            ("/301", 301, "https://new.example/a?b=c"),
+            ("/303", 303, "/new"),
+            ("/307", 307, "/new"),
+            ("/308", 308, "/new"),
+        ] {
+            let request = gateway.post(path, "a body nobody reads");
+            let answer = if http2 { request.http2() } else { request }.await;
+            assert_eq!(answer.status, status, "{path}");
+            assert_eq!(answer.header("location"), Some(to), "{path}");
+            assert_eq!(answer.header("content-length"), Some("0"), "{path}");
+            assert!(answer.header("date").is_some() && answer.header("x-request-id").is_some(), "{answer:?}");
+        }
+    }
+    assert_eq!(origin.hits(), 0);
+    let logged = gateway.logged("/308").await;
+    assert_eq!(
+        (logged["termination"].as_str(), logged["route"].as_str()),
+        (Some("redirected"), Some("r308"))
+    );
+    gateway.counted("http_requests_total", &[("route", "r301"), ("http_status", "301")], 2.0).await;
+    let explained = gateway.command(&["explain", "https://shop.example/301"]).await;
+    assert!(
+        explained.stdout.contains("301: the route sends everybody to https://new.example"),
+        "{explained:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_respond_route_answers_by_itself() {
+    let (gateway, origin) = routes(
+        r#"
+  robots: { match: { path: /robots.txt }, respond: { headers: { cache-control: max-age=3600, x-two: "2" }, body: "User-agent: *\n" } }
+  json: { match: { path: /json }, respond: { status: 410, body: { gone: true } } }
+  typed: { match: { path: /typed }, respond: { headers: { content-type: text/css }, body: "a{}" } }
+  empty: { match: { path: /empty }, respond: { status: 204 } }
+  bare: { match: { path: /bare }, respond: {} }
+  all: { service: api }
+"#,
+    )
+    .await;
+    for http2 in [false, true] {
+        let get = async |path: &str| {
+            let request = gateway.get(path);
+            if http2 { request.http2() } else { request }.await
+        };
+        let robots = get("/robots.txt").await;
+        assert_eq!((robots.status.as_u16(), robots.text().as_str()), (200, "User-agent: *\n"));
+        assert_eq!(robots.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(robots.header("cache-control"), Some("max-age=3600"));
+        assert_eq!((robots.header("x-two"), robots.header("content-length")), (Some("2"), Some("14")));
+        assert!(robots.header("date").is_some() && robots.header("x-request-id").is_some(), "{robots:?}");
+        let json = get("/json").await;
+        assert_eq!((json.status.as_u16(), json.json()["gone"].as_bool()), (410, Some(true)));
+        assert_eq!(json.header("content-type"), Some("application/json"));
+        let typed = get("/typed").await;
+        let kinds: Vec<_> = typed.headers.get_all("content-type").iter().collect();
+        assert_eq!(kinds, ["text/css"]);
+        let empty = get("/empty").await;
+        assert_eq!((empty.status.as_u16(), empty.header("content-length")), (204, None), "RFC 9110 §8.6");
+        let bare = get("/bare").await;
+        assert_eq!((bare.status.as_u16(), bare.header("content-length")), (200, Some("0")));
+        assert_eq!(bare.header("content-type"), None);
+    }
+    assert_eq!(origin.hits(), 0);
+    assert_eq!(gateway.logged("/json").await["termination"], "responded");
+}
+
+#[tokio::test]
+async fn head_gets_the_header_of_a_respond_route_and_no_body() {
+    let (gateway, _origin) =
+        routes("  robots: { match: { host: shop.example }, respond: { body: \"text\" } }\n").await;
+    for http2 in [false, true] {
+        let request = gateway.request(Method::HEAD, "/");
+        let answer = if http2 { request.http2() } else { request }.await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0));
+        assert_eq!(answer.header("content-length"), Some("4"));
+    }
+    let answers = gateway.request(Method::HEAD, "/").repeat(3).await;
+    assert_eq!(answers.with_status(200), 3, "the connection is kept in step");
+}
+
+#[tokio::test]
+async fn a_prefix_is_stripped_and_the_origin_told() {
+    let (gateway, origin) = routes(
+        "  api: { match: { host: shop.example, prefix: [/api, /media] }, rewrite: { strip_prefix: /api }, service: api }\n",
+    )
+    .await;
+    for http2 in [false, true] {
+        for (sent, arrives, prefix) in [
+            ("/api", "/", Some("/api")),
+            ("/api/", "/", Some("/api")),
+            ("/api?q=1", "/?q=1", Some("/api")),
+            ("/api/x/y?q=/api", "/x/y?q=/api", Some("/api")),
+            ("/x/../%61pi//y", "/y", Some("/api")),
+            ("/media/api", "/media/api", None),
+        ] {
+            let request = gateway.get(sent).header("x-forwarded-prefix", "/evil");
+            let answer = if http2 { request.http2() } else { request }.await;
+            assert_eq!(answer.status, 200, "{sent}");
+            let seen = origin.last_request();
+            assert_eq!((seen.path.as_str(), seen.header("x-forwarded-prefix")), (arrives, prefix), "{sent}");
+            assert_eq!(seen.header_values("host"), ["shop.example"]);
+        }
+    }
+    assert_eq!(gateway.logged("/api/x/y").await["status"], 200, "the log tells what the client asked for");
+}
+
+#[tokio::test]
+async fn another_prefix_and_another_host_go_to_the_origin() {
+    let (gateway, origin) = routes(
+        "  api: { match: { host: shop.example, prefix: /api }, rewrite: { prefix: /v1, host: \"app.internal:8080\" }, service: api }\n",
+    )
+    .await;
+    for http2 in [false, true] {
+        for (sent, arrives) in [("/api", "/v1"), ("/api/x?q=1", "/v1/x?q=1")] {
+            let request = gateway.get(sent);
+            assert_eq!(if http2 { request.http2() } else { request }.await.status, 200);
+            let seen = origin.last_request();
+            assert_eq!((seen.path.as_str(), seen.header("x-forwarded-prefix")), (arrives, None));
+            assert_eq!(seen.header_values("host"), ["app.internal:8080"]);
+            assert_eq!(seen.header_values("x-forwarded-host"), ["shop.example"], "the client's is kept");
+        }
+    }
+    let explained = gateway.command(&["explain", "https://shop.example/api/x"]).await;
+    assert!(
+        explained.stdout.contains("/v1 takes the place of the matched prefix, Host becomes app.internal")
+    );
+}
