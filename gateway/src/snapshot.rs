@@ -16,6 +16,7 @@ use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::respond::Answer;
+use crate::proxy::shape::headers::Headers;
 use crate::proxy::shape::rewrite::Rewrite;
 use crate::telemetry::instruments::{Gauge, Occupancy};
 use crate::telemetry::metrics::RequestMetrics;
@@ -60,6 +61,7 @@ pub(crate) struct Route {
     pub(crate) body_limit: u64,
     pub(crate) timeout: Option<Duration>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
+    pub(crate) headers: Option<Box<Headers>>,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -154,6 +156,7 @@ impl Route {
             body_limit: route.body_limit.0,
             timeout: route.timeout,
             rewrite: Rewrite::new(&route.rewrite),
+            headers: Headers::new(route),
             in_flight: metrics.in_flight(Some(name)),
             metrics: action
                 .service()

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::context::Context;
 use super::forward;
 use super::rejection::Rejection;
+use super::shape;
 
 /// An answer the configuration or HTTP itself asks for. Cloning one copies no text.
 #[derive(Debug, Clone)]
@@ -134,6 +135,7 @@ async fn send(
     mut response: ResponseHeader,
     body: Bytes,
 ) -> Result<()> {
+    shape::response(&mut response, ctx)?;
     // RFC 9110 §8.6: never with 204, and with 304 it would tell the length of what was not sent.
     let empty_by_status = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !empty_by_status {

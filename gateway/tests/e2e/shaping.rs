@@ -160,3 +160,74 @@ async fn another_prefix_and_another_host_go_to_the_origin() {
         explained.stdout.contains("/v1 takes the place of the matched prefix, Host becomes app.internal")
     );
 }
+
+#[tokio::test]
+async fn headers_are_removed_set_and_added_both_ways() {
+    let behaviour = Behaviour::status(200).header("server", "secret/1.0").header("x-twice", "1");
+    let (gateway, origin) = with_origin(
+        behaviour,
+        r#"
+  own: { match: { path: /own }, respond: {}, headers: { response: { set: { x-release: "[${release}]" } } } }
+  api:
+    service: api
+    headers:
+      request:
+        remove: [x-drop]
+        set: { x-set: new, x-who: "${client_ip} ${request_id} ${host} ${release}", x-literal: "$${host}" }
+        add: { x-add: "2" }
+      response:
+        remove: [server]
+        set: { x-from: "${release} for ${client_ip} at ${host}" }
+        add: { x-twice: "2" }
+"#,
+    )
+    .await;
+    for http2 in [false, true] {
+        let request = gateway.get("/");
+        let request = if http2 { request.http2() } else { request };
+        let request = request.header("x-drop", "1").header("x-set", "old").header("x-add", "1");
+        let answer = request.header("x-who", "forged\tvalue").await;
+        let id = answer.header("x-request-id").unwrap();
+        let seen = origin.last_request();
+        assert_eq!(seen.header("x-drop"), None);
+        assert_eq!(seen.header_values("x-set"), ["new"]);
+        let who = format!("127.0.0.1 {id} shop.example default");
+        assert_eq!(seen.header_values("x-who"), [who.as_str()]);
+        assert_eq!(seen.header_values("x-literal"), ["${host}"]);
+        assert_eq!(seen.header_values("x-add"), ["1", "2"]);
+        assert_eq!(answer.header("server"), None);
+        assert_eq!(answer.header("x-from"), Some("default for 127.0.0.1 at shop.example"));
+        assert_eq!(answer.headers.get_all("x-twice").iter().collect::<Vec<_>>(), ["1", "2"]);
+        let own = gateway.get("/own").await;
+        assert_eq!(own.header("x-release"), Some("[]"), "no release has answered");
+    }
+    let explained = gateway.command(&["explain", "https://shop.example/"]).await;
+    assert!(explained.stdout.contains("removes server, sets x-from, adds x-twice"), "{explained:?}");
+}
+
+#[tokio::test]
+async fn security_headers_fill_in_what_an_answer_lacks() {
+    let behaviour = Behaviour::status(200).header("x-frame-options", "DENY");
+    let (gateway, origin) = with_origin(
+        behaviour,
+        r#"
+  api: { match: { prefix: /api }, service: api, security_headers: true, body_limit: 1B }
+  own: { match: { path: /own }, respond: {}, security_headers: true, headers: { response: { remove: [x-frame-options] } } }
+  plain: { service: api }
+"#,
+    )
+    .await;
+    let hsts = "strict-transport-security";
+    let answer = gateway.get("/api").await;
+    assert_eq!(answer.header(hsts), Some("max-age=31536000"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"), "the origin knows better");
+    assert_eq!(answer.header("referrer-policy"), Some("strict-origin-when-cross-origin"));
+    assert_eq!(gateway.get("/api").plain().await.header(hsts), None, "only over TLS");
+    let refused = gateway.post("/api", "too large").await;
+    assert_eq!((refused.status.as_u16(), refused.header("x-frame-options")), (413, Some("SAMEORIGIN")));
+    let own = gateway.get("/own").await;
+    assert_eq!((own.header(hsts), own.header("x-frame-options")), (Some("max-age=31536000"), None));
+    assert_eq!(gateway.get("/").await.header("x-content-type-options"), None);
+    assert_eq!(origin.hits(), 3);
+}

@@ -15,7 +15,6 @@ const KEYS: &[(&str, &str)] = &[
     ("routes.*.allow", ""),
     ("routes.*.deny", ""),
     ("routes.*.cors", ""),
-    ("routes.*.headers", ""),
     ("routes.*.basic_auth", ""),
     ("routes.*.compress", ""),
     ("routes.*.maintenance", ""),

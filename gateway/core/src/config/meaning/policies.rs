@@ -8,12 +8,13 @@ use super::Meaning;
 use super::routes::slice;
 use crate::config::decode::Map;
 use crate::config::host::host_name;
-use crate::config::leaf::{FieldName, FieldValue, MethodName};
+use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
     At, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, Secret, StoreDown,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::route as raw;
+use crate::config::raw::value::HeaderText;
 use crate::name::LimitName;
 use crate::route::rule::{Match, PathRule};
 
@@ -87,7 +88,7 @@ impl Meaning<'_> {
         for name in slice(raw.remove.as_ref()) {
             self.check_editable(name.value.0.as_str(), name);
         }
-        let text = |FieldValue(value): &FieldValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let text = |HeaderText(template): &HeaderText| template.clone();
         HeaderEdits {
             remove: slice(raw.remove.as_ref()).iter().map(|name| name.value.0.clone()).collect(),
             set: self.fields(raw.set.as_ref(), text),
