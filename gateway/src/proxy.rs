@@ -6,7 +6,7 @@ pub(crate) mod context;
 mod forward;
 pub(crate) mod host;
 pub(crate) mod identity;
-mod policy;
+pub(crate) mod policy;
 mod record;
 pub(crate) mod rejection;
 pub(crate) mod respond;

@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
+use crate::proxy::policy::cors::Cors;
 use crate::proxy::respond::Answer;
 use crate::proxy::shape::headers::Headers;
 use crate::proxy::shape::rewrite::Rewrite;
@@ -60,6 +61,7 @@ pub(crate) struct Route {
     /// In bytes.
     pub(crate) body_limit: u64,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
     pub(crate) in_flight: Arc<Occupancy>,
@@ -155,6 +157,7 @@ impl Route {
             name: name.clone(),
             body_limit: route.body_limit.0,
             timeout: route.timeout,
+            cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
             in_flight: metrics.in_flight(Some(name)),

@@ -17,6 +17,7 @@ type Describe = fn(&Route) -> Option<String>;
 
 /// Every policy, in the order they act on a request; a new one is a line here and a function below.
 const POLICIES: &[(&str, Describe)] = &[
+    ("cors", cors),
     ("body_limit", body_limit),
     ("rewrite", rewrite),
     ("headers.request", request_headers),
@@ -30,6 +31,12 @@ pub(crate) fn of(route: &Route) -> Vec<Policy> {
         Some(Policy { name: (*name).to_owned(), does: describe(route)? })
     };
     POLICIES.iter().filter_map(present).collect()
+}
+
+fn cors(route: &Route) -> Option<String> {
+    let cors = route.cors.as_ref()?;
+    let cookies = if cors.credentials { ", with cookies" } else { "" };
+    Some(format!("pages of {} may read{cookies}; preflights are answered here", cors.origins.join(", ")))
 }
 
 fn body_limit(route: &Route) -> Option<String> {

@@ -14,7 +14,7 @@ use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
 use super::identity;
-use super::policy;
+use super::policy::{self, cors};
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
@@ -177,7 +177,12 @@ fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<Arc<Route>, 
         headers: &request.headers,
         query: request.uri.query(),
     };
-    let matched = ctx.snapshot.routes.matched(&view).ok_or(Rejection::NoRoute)?;
+    let routes = &ctx.snapshot.routes;
+    // A preflight goes where the request would go that it asks leave for.
+    let asked = cors::asked_method(request);
+    let asked = asked.and_then(|method| routes.matched(&RequestView { method: &method, ..view }));
+    let with_cors = asked.filter(|matched| matched.target.cors.is_some());
+    let matched = with_cors.or_else(|| routes.matched(&view)).ok_or(Rejection::NoRoute)?;
     let route = matched.target.clone();
     let rewrite = route.rewrite.as_ref();
     if let Some(rewritten) = rewrite.and_then(|rewrite| rewrite.path(&normal, matched.prefix_bytes)) {

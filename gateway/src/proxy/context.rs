@@ -36,6 +36,8 @@ pub(crate) struct Context {
     /// Whether the route's `strip_prefix` was taken away from it.
     pub(crate) stripped: bool,
     pub(crate) route: Option<Arc<Route>>,
+    /// The page's origin, on a route with `cors`.
+    pub(crate) origin: Option<HeaderValue>,
     pub(crate) chosen: Option<Chosen>,
     pub(crate) metrics: Option<Arc<RequestMetrics>>,
     /// The try that is under way.
@@ -117,6 +119,7 @@ impl Context {
             path: None,
             stripped: false,
             route: None,
+            origin: None,
             chosen: None,
             metrics: None,
             attempt: None,

@@ -1,5 +1,7 @@
 //! What a route asks before it lets a request go on, in the order it is asked.
 
+pub(crate) mod cors;
+
 use pingora::proxy::Session;
 
 use super::context::Context;
@@ -15,11 +17,21 @@ use crate::snapshot::Route;
 /// The refusal to answer with.
 pub(super) fn admit(
     session: &Session,
-    _ctx: &mut Context,
+    ctx: &mut Context,
     route: &Route,
 ) -> Result<Option<Answer>, Rejection> {
+    if let Some(answer) = preflight(session, ctx, route) {
+        return Ok(Some(answer));
+    }
     body_length(session, route)?;
     Ok(None)
+}
+
+/// A preflight is answered here; of other requests it is noted where they are from.
+fn preflight(session: &Session, ctx: &mut Context, route: &Route) -> Option<Answer> {
+    let cors = route.cors.as_ref()?;
+    ctx.origin = cors::origin(session.req_header());
+    cors.preflight(session.req_header())
 }
 
 /// A body that announces itself as too large is refused before it is sent.

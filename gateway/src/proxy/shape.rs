@@ -22,8 +22,12 @@ pub(super) fn request(upstream: &mut RequestHeader, ctx: &Context) -> Result<()>
 
 /// Changes an answer for the client, be it an origin's or the gateway's own.
 pub(super) fn response(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    match ctx.route.as_ref().and_then(|route| route.headers.as_ref()) {
-        Some(headers) => headers.response(response, ctx),
+    let Some(route) = &ctx.route else { return Ok(()) };
+    if let Some(headers) = &route.headers {
+        headers.response(response, ctx)?;
+    }
+    match &route.cors {
+        Some(cors) => cors.response(response, ctx.origin.as_ref()),
         None => Ok(()),
     }
 }

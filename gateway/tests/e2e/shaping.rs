@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::support::request::Answer;
 use crate::support::{BOTH_LISTENERS, Behaviour, Config, Gateway, Origin};
 
 /// Routes before one origin named `api`, on both listeners.
@@ -230,4 +231,112 @@ async fn security_headers_fill_in_what_an_answer_lacks() {
     assert_eq!((own.header(hsts), own.header("x-frame-options")), (Some("max-age=31536000"), None));
     assert_eq!(gateway.get("/").await.header("x-content-type-options"), None);
     assert_eq!(origin.hits(), 3);
+}
+
+const CORS: &str = r#"
+  login: { match: { path: /login, methods: [PUT] }, service: api, cors: { origins: ["https://app.shop.example"], methods: [PUT] } }
+  api:
+    match: { prefix: /api }
+    service: api
+    body_limit: 1B
+    cors: { origins: ["https://app.shop.example", "http://localhost:5173"], methods: [PUT, DELETE], headers: [content-type, x-csrf], expose: [x-request-id], credentials: true, max_age: 5m }
+  open: { match: { prefix: /open }, service: api, cors: { origins: "*" } }
+  none: { service: api }
+"#;
+
+#[tokio::test]
+async fn a_preflight_is_answered_at_the_edge() {
+    let (gateway, origin) = routes(CORS).await;
+    for http2 in [false, true] {
+        let ask = async |path: &str, from: &str, method: &str| {
+            let request = gateway.request(Method::OPTIONS, path).header("origin", from);
+            let request = request.header("access-control-request-method", method);
+            if http2 { request.http2() } else { request }.await
+        };
+        let answer = ask("/api/x", "https://app.shop.example", "PUT").await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0));
+        for (name, value) in [
+            ("access-control-allow-origin", "https://app.shop.example"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "GET, HEAD, POST, PUT, DELETE"),
+            ("access-control-allow-headers", "content-type, x-csrf"),
+            ("access-control-max-age", "300"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{name}");
+        }
+        let vary: Vec<_> =
+            answer.headers.get_all("vary").iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(vary.join(", "), "access-control-request-method, access-control-request-headers, origin");
+        for stranger in ["https://evil.example", "https://app.shop.example.evil.example", "null"] {
+            let answer = ask("/api/x", stranger, "PUT").await;
+            assert_eq!(answer.status, 204, "{stranger}");
+            let leave = answer.headers.keys().any(|name| name.as_str().starts_with("access-control-"));
+            assert!(!leave, "{stranger} gets no leave: {answer:?}");
+        }
+        let open = ask("/open", "https://anybody.example", "GET").await;
+        assert_eq!(open.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(open.header("access-control-allow-credentials"), None);
+        let login = ask("/login", "https://app.shop.example", "PUT").await;
+        assert_eq!(login.status, 204, "a preflight finds the route of the method it asks for");
+        assert_eq!(login.header("access-control-max-age"), Some("600"));
+    }
+    assert_eq!(origin.hits(), 0);
+    assert_eq!(gateway.logged("/login").await["termination"], "responded");
+    gateway.request(Method::OPTIONS, "/api/x").header("origin", "https://app.shop.example").await;
+    assert_eq!(origin.hits(), 1, "an OPTIONS that asks no leave is for the origin");
+    let forward = gateway.request(Method::OPTIONS, "/").header("origin", "https://app.shop.example");
+    forward.header("access-control-request-method", "PUT").await;
+    assert_eq!(origin.hits(), 2, "without `cors` preflights are left to the service");
+}
+
+#[tokio::test]
+async fn only_named_origins_may_read_answers() {
+    let behaviour = Behaviour::status(200)
+        .header("access-control-allow-origin", "*")
+        .header("access-control-allow-credentials", "true")
+        .header("vary", "accept-encoding");
+    let (gateway, _origin) = with_origin(behaviour, CORS).await;
+    for http2 in [false, true] {
+        let get = async |path: &str, from: Option<&str>| {
+            let mut request = gateway.get(path);
+            if let Some(from) = from {
+                request = request.header("origin", from);
+            }
+            if http2 { request.http2() } else { request }.await
+        };
+        let answer = get("/api", Some("http://localhost:5173")).await;
+        assert_eq!(answer.header("access-control-allow-origin"), Some("http://localhost:5173"));
+        assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+        assert_eq!(answer.header("access-control-expose-headers"), Some("x-request-id"));
+        let vary = |answer: &Answer| {
+            let fields = answer.headers.get_all("vary").iter();
+            fields.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(vary(&answer), "accept-encoding, origin");
+        for stranger in [Some("https://evil.example"), Some("null"), None] {
+            let answer = get("/api", stranger).await;
+            assert_eq!(answer.status, 200, "CORS is kept by browsers, not by refusing");
+            assert_eq!(answer.header("access-control-allow-origin"), None, "{stranger:?}");
+            assert_eq!(answer.header("access-control-allow-credentials"), None, "{stranger:?}");
+            assert_eq!(vary(&answer), "accept-encoding, origin", "caches must know");
+        }
+        let open = get("/open", Some("https://anybody.example")).await;
+        assert_eq!(open.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(
+            (open.header("access-control-allow-credentials"), vary(&open).as_str()),
+            (None, "accept-encoding")
+        );
+    }
+    let refused = gateway.post("/api", "too large").header("origin", "https://app.shop.example").await;
+    assert_eq!(refused.status, 413);
+    assert_eq!(
+        refused.header("access-control-allow-origin"),
+        Some("https://app.shop.example"),
+        "pages can read refusals"
+    );
+    let twice = gateway
+        .get("/api")
+        .header("origin", "https://app.shop.example")
+        .header("origin", "https://evil.example");
+    assert_eq!(twice.await.header("access-control-allow-origin"), None);
 }

@@ -14,7 +14,6 @@ const KEYS: &[(&str, &str)] = &[
     ("routes.*.limits", ""),
     ("routes.*.allow", ""),
     ("routes.*.deny", ""),
-    ("routes.*.cors", ""),
     ("routes.*.basic_auth", ""),
     ("routes.*.compress", ""),
     ("routes.*.maintenance", ""),
