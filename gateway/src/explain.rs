@@ -90,6 +90,8 @@ pub(crate) enum Outcome {
     NoRoute,
     /// A service gets it.
     Forward,
+    /// The route answers by itself, as its `redirect` or `respond` says.
+    Answer,
 }
 
 /// A route that was considered.
@@ -151,6 +153,13 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
     answer.policies = snapshot.model.routes.get(&route.name).map(policies::of).unwrap_or_default();
     match &route.action {
         Action::Forward(service) => answer.forward(service, question, resolved.client_ip),
+        Action::Answer(own) => {
+            let detail = match own.location() {
+                Some(place) => format!("the route sends everybody to {place}"),
+                None => "the route answers by itself".to_owned(),
+            };
+            return answer.end(Outcome::Answer, own.status, detail);
+        }
     }
     answer
 }

@@ -10,7 +10,8 @@ mod patience;
 pub(crate) mod policy;
 mod record;
 pub(crate) mod rejection;
-mod respond;
+pub(crate) mod respond;
+pub(crate) mod shape;
 mod watchdog;
 
 use std::os::fd::RawFd;

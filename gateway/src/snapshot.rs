@@ -16,7 +16,11 @@ use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::policy::access::Access;
+use crate::proxy::policy::cors::Cors;
 use crate::proxy::policy::rate_limits::{Limit, RateLimits};
+use crate::proxy::respond::Answer;
+use crate::proxy::shape::headers::Headers;
+use crate::proxy::shape::rewrite::Rewrite;
 use crate::telemetry::instruments::{Gauge, Occupancy};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::peer::{PeerTemplate, UpstreamTls};
@@ -61,6 +65,9 @@ pub(crate) struct Route {
     pub(crate) timeout: Option<Duration>,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) cors: Option<Box<Cors>>,
+    pub(crate) rewrite: Option<Box<Rewrite>>,
+    pub(crate) headers: Option<Box<Headers>>,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -72,6 +79,18 @@ pub(crate) struct Route {
 pub(crate) enum Action {
     /// Send it to a service.
     Forward(Arc<Service>),
+    /// Answer it: `redirect` or `respond`.
+    Answer(Answer),
+}
+
+impl Action {
+    /// Where it is sent, if it is.
+    fn service(&self) -> Option<&Service> {
+        match self {
+            Self::Forward(service) => Some(service),
+            Self::Answer(_) => None,
+        }
+    }
 }
 
 impl Route {
@@ -135,23 +154,32 @@ impl Route {
         services: &IndexMap<ServiceName, Arc<Service>>,
         materials: &Materials<'_>,
     ) -> Option<Self> {
-        let model::Action::Forward(service) = &route.action else { return None };
-        let service = services.get(service)?.clone();
         let metrics = materials.metrics;
+        let action = match &route.action {
+            model::Action::Forward(service) => Action::Forward(services.get(service)?.clone()),
+            model::Action::Redirect { to, status } => Action::Answer(Answer::redirect(*status, to)),
+            model::Action::Respond { status, headers, body } => {
+                Action::Answer(Answer::respond(*status, headers, body))
+            }
+        };
         Some(Self {
             name: name.clone(),
             body_limit: route.body_limit.0,
             timeout: route.timeout,
             access: Access::new(route),
             rate_limits: rate_limits(route, gateway, materials),
+            cors: route.cors.as_ref().map(Cors::new),
+            rewrite: Rewrite::new(&route.rewrite),
+            headers: Headers::new(route),
             in_flight: metrics.in_flight(Some(name)),
-            metrics: service
-                .releases
+            metrics: action
+                .service()
                 .iter()
-                .map(|release| metrics.requests(Some(name), Some((&service.name, &release.name))))
+                .flat_map(|service| service.releases.iter().map(|release| (&service.name, &release.name)))
+                .map(|served_by| metrics.requests(Some(name), Some(served_by)))
                 .collect(),
             own_metrics: metrics.requests(Some(name), None),
-            action: Action::Forward(service),
+            action,
         })
     }
 }

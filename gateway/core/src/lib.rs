@@ -16,6 +16,7 @@ pub mod request_id;
 pub mod rollout;
 pub mod route;
 pub mod split;
+pub mod template;
 pub mod trace_context;
 pub mod unit;
 pub mod websocket;

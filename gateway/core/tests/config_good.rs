@@ -9,6 +9,7 @@ use gateway_core::config::problem::Code;
 use gateway_core::config::{Loaded, Options, Process, World, load, load_with, schema};
 use gateway_core::name::{LimitName, ReleaseName};
 use gateway_core::route::rule::{HostPattern, PathRule, ValueRule};
+use gateway_core::template::Template;
 use gateway_core::unit::{ByteSize, Ratio, Weight};
 use http::{HeaderName, Method, StatusCode};
 
@@ -136,7 +137,7 @@ fn routes_of_the_whole_example() {
     assert_eq!(maintenance.body.text, r#"{"error":"concierge_unavailable"}"#);
     let admin = &gateway.routes["admin"];
     assert_eq!(admin.allow[0].to_string(), "192.0.2.0/24");
-    assert_eq!(admin.response_headers.set[0].1, "default-src 'self'");
+    assert_eq!(admin.response_headers.set[0].1, Template::try_from("default-src 'self'").expect("a value"));
 }
 
 #[test]

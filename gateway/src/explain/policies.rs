@@ -1,6 +1,6 @@
 //! What a route does to requests beside sending them somewhere, in words.
 
-use gateway_core::config::model::Route;
+use gateway_core::config::model::{HeaderEdits, PathRewrite, Route};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,17 @@ pub(crate) struct Policy {
 type Describe = fn(&Route) -> Option<String>;
 
 /// Every policy, in the order they act on a request; a new one is a line here and a function below.
-const POLICIES: &[(&str, Describe)] =
-    &[("allow", allow), ("deny", deny), ("limits", limits), ("body_limit", body_limit)];
+const POLICIES: &[(&str, Describe)] = &[
+    ("allow", allow),
+    ("deny", deny),
+    ("cors", cors),
+    ("limits", limits),
+    ("body_limit", body_limit),
+    ("rewrite", rewrite),
+    ("headers.request", request_headers),
+    ("security_headers", security_headers),
+    ("headers.response", response_headers),
+];
 
 /// The policies a route has, in the order they act.
 pub(crate) fn of(route: &Route) -> Vec<Policy> {
@@ -45,6 +54,42 @@ fn limits(route: &Route) -> Option<String> {
     (!names.is_empty()).then(|| format!("rate limits {}, else 429", names.join(", then ")))
 }
 
+fn cors(route: &Route) -> Option<String> {
+    let cors = route.cors.as_ref()?;
+    let cookies = if cors.credentials { ", with cookies" } else { "" };
+    Some(format!("pages of {} may read{cookies}; preflights are answered here", cors.origins.join(", ")))
+}
+
 fn body_limit(route: &Route) -> Option<String> {
     Some(format!("a request body of at most {}, else 413", route.body_limit))
+}
+
+fn rewrite(route: &Route) -> Option<String> {
+    let path = route.rewrite.path.as_ref().map(|path| match path {
+        PathRewrite::StripPrefix(prefix) => format!("{prefix} is taken off the path"),
+        PathRewrite::ReplacePrefix(prefix) => format!("{prefix} takes the place of the matched prefix"),
+    });
+    let host = route.rewrite.host.as_ref().map(|host| format!("Host becomes {host}"));
+    let parts: Vec<String> = path.into_iter().chain(host).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn request_headers(route: &Route) -> Option<String> {
+    edits(&route.request_headers)
+}
+
+fn response_headers(route: &Route) -> Option<String> {
+    edits(&route.response_headers)
+}
+
+fn security_headers(route: &Route) -> Option<String> {
+    route.security_headers.then(|| "answers get the security fields they lack".to_owned())
+}
+
+fn edits(edits: &HeaderEdits) -> Option<String> {
+    let remove = edits.remove.iter().map(|name| format!("removes {name}"));
+    let set = edits.set.iter().map(|(name, _)| format!("sets {name}"));
+    let add = edits.add.iter().map(|(name, _)| format!("adds {name}"));
+    let parts: Vec<String> = remove.chain(set).chain(add).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -14,7 +14,7 @@ use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
 use super::identity;
-use super::policy;
+use super::policy::{self, cors};
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
@@ -83,12 +83,14 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     if let Some(answer) = policy::admit(session, ctx, &route)? {
         return Ok(Admitted::Answer(answer));
     }
+    let service = match &route.action {
+        Action::Forward(service) => service,
+        Action::Answer(answer) => return Ok(Admitted::Answer(answer.clone())),
+    };
     if ctx.upgrade {
         session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
     }
-    match &route.action {
-        Action::Forward(service) => choose_release(session.req_header(), service, ctx),
-    }
+    choose_release(session.req_header(), service, ctx);
     Ok(Admitted::Forward)
 }
 
@@ -176,8 +178,18 @@ fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<Arc<Route>, 
         headers: &request.headers,
         query: request.uri.query(),
     };
-    let route = ctx.snapshot.routes.find(&view).cloned().ok_or(Rejection::NoRoute)?;
-    if let Cow::Owned(path) = normal {
+    let routes = &ctx.snapshot.routes;
+    // A preflight goes where the request would go that it asks leave for.
+    let asked = cors::asked_method(request);
+    let asked = asked.and_then(|method| routes.matched(&RequestView { method: &method, ..view }));
+    let with_cors = asked.filter(|matched| matched.target.cors.is_some());
+    let matched = with_cors.or_else(|| routes.matched(&view)).ok_or(Rejection::NoRoute)?;
+    let route = matched.target.clone();
+    let rewrite = route.rewrite.as_ref();
+    if let Some(rewritten) = rewrite.and_then(|rewrite| rewrite.path(&normal, matched.prefix_bytes)) {
+        ctx.path = Some(rewritten.path);
+        ctx.stripped = rewritten.stripped;
+    } else if let Cow::Owned(path) = normal {
         ctx.path = Some(path);
     }
     Ok(route)

@@ -32,9 +32,13 @@ pub(crate) struct Context {
     pub(crate) trace_inbound: bool,
     /// Lower case, without port.
     pub(crate) host: String,
-    /// Normalised; `None` when it is what the client sent.
+    /// Normalised and rewritten; `None` when it is what the client sent.
     pub(crate) path: Option<String>,
+    /// Whether the route's `strip_prefix` was taken away from it.
+    pub(crate) stripped: bool,
     pub(crate) route: Option<Arc<Route>>,
+    /// The page's origin, on a route with `cors`.
+    pub(crate) origin: Option<HeaderValue>,
     pub(crate) chosen: Option<Chosen>,
     pub(crate) metrics: Option<Arc<RequestMetrics>>,
     /// The try that is under way.
@@ -125,7 +129,9 @@ impl Context {
             trace_inbound: false,
             host: String::new(),
             path: None,
+            stripped: false,
             route: None,
+            origin: None,
             chosen: None,
             metrics: None,
             attempt: None,

@@ -11,6 +11,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::Context;
 use super::rejection::Rejection;
+use super::shape;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,6 +37,7 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
     }
     join_cookies(session.req_header().version, upstream)?;
     introduce_client(session.req_header(), upstream, ctx)?;
+    shape::request(upstream, ctx)?;
     let snapshot = &ctx.snapshot;
     upstream.insert_header(snapshot.model.request_id.clone(), ctx.request_id.clone())?;
     if !ctx.trace_inbound {
@@ -158,6 +160,8 @@ pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
     }
     let version = response.version;
     remove_hop_by_hop(response);
+    // Every value has been checked to be one.
+    let _ = shape::response(response, ctx);
     if ctx.snapshot.model.via {
         // A pseudonym and a version are always a header value.
         let _ = response.append_header(header::VIA, via(version));

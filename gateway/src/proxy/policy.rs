@@ -1,6 +1,7 @@
 //! What a route asks before it lets a request go on, in the order it is asked.
 
 pub(crate) mod access;
+pub(crate) mod cors;
 pub(crate) mod rate_limits;
 
 use pingora::proxy::Session;
@@ -22,9 +23,19 @@ pub(super) fn admit(
     route: &Route,
 ) -> Result<Option<Answer>, Rejection> {
     route.access.admit(ctx.client.ip)?;
+    if let Some(answer) = preflight(session, ctx, route) {
+        return Ok(Some(answer));
+    }
     route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
     body_length(session, route)?;
     Ok(None)
+}
+
+/// A preflight is answered here; of other requests it is noted where they are from.
+fn preflight(session: &Session, ctx: &mut Context, route: &Route) -> Option<Answer> {
+    let cors = route.cors.as_ref()?;
+    ctx.origin = cors::origin(session.req_header());
+    cors.preflight(session.req_header())
 }
 
 /// A body that announces itself as too large is refused before it is sent.

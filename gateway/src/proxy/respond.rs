@@ -1,8 +1,9 @@
 //! Answers of the gateway's own, and what becomes of a request that fails.
 
 use bytes::Bytes;
+use gateway_core::config::model;
 use gateway_core::outcome::Termination;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
@@ -11,18 +12,49 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::context::Context;
 use super::forward;
 use super::rejection::Rejection;
+use super::shape;
 
-/// An answer the configuration or HTTP itself asks for.
+/// An answer the configuration or HTTP itself asks for. Cloning one copies no text.
+#[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    status: StatusCode,
-    location: Option<HeaderValue>,
-    termination: Termination,
+    pub(crate) status: StatusCode,
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Bytes,
+    pub(crate) termination: Termination,
 }
 
 impl Answer {
     /// A status without a body.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, location: None, termination: Termination::Responded }
+        Self { status, fields: Vec::new(), body: Bytes::new(), termination: Termination::Responded }
+    }
+
+    /// What a `redirect` route says.
+    pub(crate) fn redirect(status: StatusCode, to: &str) -> Self {
+        let location = HeaderValue::from_str(to).ok().map(|to| (header::LOCATION, to));
+        Self {
+            fields: location.into_iter().collect(),
+            termination: Termination::Redirected,
+            ..Self::empty(status)
+        }
+    }
+
+    /// The place it sends clients to.
+    pub(crate) fn location(&self) -> Option<&str> {
+        let (_, place) = self.fields.iter().find(|(name, _)| name == header::LOCATION)?;
+        place.to_str().ok()
+    }
+
+    /// What a `respond` route says.
+    pub(crate) fn respond(
+        status: StatusCode,
+        fields: &[(HeaderName, HeaderValue)],
+        body: &model::Body,
+    ) -> Self {
+        let content_type = HeaderValue::from_str(&body.content_type).ok().filter(|kind| !kind.is_empty());
+        let content_type = content_type.map(|kind| (header::CONTENT_TYPE, kind));
+        let fields = content_type.into_iter().chain(fields.iter().cloned()).collect();
+        Self { fields, body: Bytes::copy_from_slice(body.text.as_bytes()), ..Self::empty(status) }
     }
 
     /// The same place over https; 308, so that method and body are kept (RFC 9110 §15.4.9).
@@ -30,19 +62,18 @@ impl Answer {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let location = HeaderValue::try_from(format!("https://{host}{port}{target}")).ok();
-        Self { status: StatusCode::PERMANENT_REDIRECT, location, termination: Termination::Redirected }
+        Self::redirect(StatusCode::PERMANENT_REDIRECT, &format!("https://{host}{port}{target}"))
     }
 }
 
 /// Sends an answer and keeps the connection.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Context, answer: Answer) -> Result<()> {
     ctx.termination = answer.termination;
-    let mut response = ResponseHeader::build(answer.status, Some(6))?;
-    if let Some(location) = answer.location {
-        response.insert_header(header::LOCATION, location)?;
+    let mut response = ResponseHeader::build(answer.status, Some(answer.fields.len() + 5))?;
+    for (name, value) in answer.fields {
+        response.append_header(name, value)?;
     }
-    send(session, ctx, response, Bytes::new()).await
+    send(session, ctx, response, answer.body).await
 }
 
 /// Turns a request away; the connection stays when the rest of the request comes soon.
@@ -104,10 +135,15 @@ async fn send(
     mut response: ResponseHeader,
     body: Bytes,
 ) -> Result<()> {
-    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    shape::response(&mut response, ctx)?;
+    // RFC 9110 §8.6: never with 204, and with 304 it would tell the length of what was not sent.
+    let empty_by_status = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !empty_by_status {
+        response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
     response.insert_header(header::DATE, get_cached_date())?;
     forward::stamp(&mut response, ctx);
-    let bodiless = body.is_empty() || session.req_header().method == Method::HEAD;
+    let bodiless = empty_by_status || body.is_empty() || session.req_header().method == Method::HEAD;
     if session.req_header().version == Version::HTTP_10 {
         response.set_version(Version::HTTP_11);
     }

@@ -20,6 +20,7 @@ mod releases;
 mod reload;
 mod rollouts;
 mod routing;
+mod shaping;
 mod stop;
 mod support;
 mod tls;

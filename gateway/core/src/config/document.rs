@@ -4,11 +4,13 @@
 //! refused, so that a small file cannot become a large tree; nesting is bounded by the parser.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 use miette::SourceSpan;
 
 use super::problem::{Code, Problem};
+use crate::template::Placeholder;
 
 /// A value in the document.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Scalar {
     pub(crate) plain: bool,
     /// Holds what an environment variable or a file said; never shown.
     pub(crate) expanded: bool,
+    /// What is filled in for each request, where the text has room for it: byte ranges of it, in order.
+    pub(crate) gaps: Vec<(Range<usize>, Placeholder)>,
 }
 
 /// A key and its value.
@@ -128,7 +132,12 @@ impl<'a> Reader<'a> {
                 let plain = style == ScalarStyle::Plain;
                 match text.as_ref() {
                     "" | "~" | "null" | "Null" | "NULL" if plain => Kind::Null,
-                    _ => Kind::Scalar(Scalar { text: text.into_owned(), plain, expanded: false }),
+                    _ => Kind::Scalar(Scalar {
+                        text: text.into_owned(),
+                        plain,
+                        expanded: false,
+                        gaps: Vec::new(),
+                    }),
                 }
             }
             Event::SequenceStart(_, _, tag) => {

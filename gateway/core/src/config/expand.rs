@@ -1,13 +1,19 @@
 //! `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` inside scalars.
 //!
-//! Done after parsing: what a variable holds is a value and can never become structure.
+//! Done after parsing: what a variable holds is a value and can never become structure. Where the gateway fills something
+//! in for each request, `${client_ip}` and its like are kept as gaps; no variable can bring one along.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use miette::SourceSpan;
 
 use super::document::{Kind, Node};
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, list};
+use crate::template::Placeholder;
+
+/// Where values are filled in for each request: those of `headers.request` and `headers.response`.
+const TEMPLATES: &[&str] = &["routes", "*", "headers", "*", "*", "*"];
 
 /// What a configuration may ask of the world around it.
 pub trait World {
@@ -48,27 +54,49 @@ pub(crate) struct Expander<'a> {
 }
 
 impl Expander<'_> {
-    /// Expands `node` and everything below it.
-    pub(crate) fn expand(&mut self, node: &mut Node) {
+    /// Expands `root` and everything below it.
+    pub(crate) fn expand(&mut self, root: &mut Node) {
+        self.below(root, Some(TEMPLATES));
+    }
+
+    /// Expands a node; `way` is how far it is from here to the templates, if they are below.
+    fn below(&mut self, node: &mut Node, way: Option<&[&str]>) {
         match &mut node.kind {
-            Kind::Scalar(scalar) if scalar.text.contains("${") => match self.text(&scalar.text, node.span) {
-                Some((text, expanded)) => {
-                    if expanded {
-                        self.secrets.push((node.span, text.clone()));
+            Kind::Scalar(scalar) if scalar.text.contains("${") => {
+                let mut gaps = Vec::new();
+                let open = way.is_some_and(<[_]>::is_empty).then_some(&mut gaps);
+                match self.text(&scalar.text, node.span, open) {
+                    Some((text, expanded)) => {
+                        if expanded {
+                            self.secrets.push((node.span, text.clone()));
+                        }
+                        scalar.text = text;
+                        scalar.expanded |= expanded;
+                        scalar.gaps = gaps;
                     }
-                    scalar.text = text;
-                    scalar.expanded |= expanded;
+                    None => node.kind = Kind::Refused,
                 }
-                None => node.kind = Kind::Refused,
-            },
-            Kind::Sequence(items) => items.iter_mut().for_each(|item| self.expand(item)),
-            Kind::Mapping(entries) => entries.iter_mut().for_each(|entry| self.expand(&mut entry.value)),
+            }
+            Kind::Sequence(items) => items.iter_mut().for_each(|item| self.below(item, None)),
+            Kind::Mapping(entries) => {
+                for entry in entries {
+                    let (step, rest) = way.and_then(<[_]>::split_first).unzip();
+                    let on_it = step.is_some_and(|step| *step == "*" || *step == entry.key);
+                    self.below(&mut entry.value, rest.filter(|_| on_it));
+                }
+            }
             Kind::Null | Kind::Scalar(_) | Kind::Refused => {}
         }
     }
 
-    /// The text with its expressions replaced, and whether there were any. `None` when one could not be.
-    fn text(&mut self, text: &str, span: SourceSpan) -> Option<(String, bool)> {
+    /// The text with its expressions replaced, and whether there were any. `None` when one could not be. Placeholders
+    /// stay where there is a place to note their gaps, and are refused elsewhere.
+    fn text(
+        &mut self,
+        text: &str,
+        span: SourceSpan,
+        mut gaps: Option<&mut Vec<(Range<usize>, Placeholder)>>,
+    ) -> Option<(String, bool)> {
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         let (mut expanded, mut failed) = (false, false);
         while let Some(at) = rest.find("${") {
@@ -83,26 +111,40 @@ impl Expander<'_> {
                 self.refuse("`${` is never closed", &rest[at..], span, "write `$${` for a literal `${`");
                 return None;
             };
-            match self.value(&rest[at..=at + end], span) {
+            let expression = &rest[at..=at + end];
+            rest = &rest[at + end + 1..];
+            if let Some(gaps) = gaps.as_deref_mut()
+                && let Some(placeholder) = Placeholder::named(&expression[2..expression.len() - 1])
+            {
+                gaps.push((out.len()..out.len() + expression.len(), placeholder));
+                out.push_str(expression);
+                continue;
+            }
+            match self.value(expression, span, gaps.is_some()) {
                 Some(value) => out.push_str(&value),
                 None => failed = true,
             }
             expanded = true;
-            rest = &rest[at + end + 1..];
         }
         out.push_str(rest);
         (!failed).then_some((out, expanded))
     }
 
     /// The value of one `${…}`.
-    fn value(&mut self, expression: &str, span: SourceSpan) -> Option<String> {
+    fn value(&mut self, expression: &str, span: SourceSpan, template: bool) -> Option<String> {
         let inner = &expression[2..expression.len() - 1];
         match inner.split_once(':') {
             Some(("env", name)) => self.variable(expression, name, span),
             Some(("file", path)) if !path.is_empty() => self.file(expression, path, span),
             _ => {
                 let forms = "write `${env:NAME}`, `${env:NAME:-default}` or `${file:PATH}`, and `$${` for a literal `${`";
-                self.refuse(&format!("`{expression}` is not an expression"), expression, span, forms);
+                if template {
+                    let known = list(Placeholder::KNOWN.map(|(name, _)| name));
+                    let help = format!("placeholders: {known}; or {forms}");
+                    self.refuse(&format!("`{expression}` is not a placeholder"), expression, span, &help);
+                } else {
+                    self.refuse(&format!("`{expression}` is not an expression"), expression, span, forms);
+                }
                 None
             }
         }

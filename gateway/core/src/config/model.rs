@@ -14,6 +14,7 @@ use miette::SourceSpan;
 
 use crate::name::{LimitName, ListenerName, ReleaseName, RouteName, ServiceName};
 use crate::route::rule::Match;
+use crate::template::Template;
 use crate::unit::{ByteSize, Multiple, Rate, Ratio, Weight};
 
 /// A value and where the file says it; equal when the values are.
@@ -621,6 +622,8 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     /// Changes to response headers.
     pub response_headers: HeaderEdits,
+    /// Whether answers get the usual security fields they lack.
+    pub security_headers: bool,
     /// Changes to path and Host.
     pub rewrite: Rewrite,
     /// Name and password.
@@ -686,9 +689,9 @@ pub struct HeaderEdits {
     /// Taken away.
     pub remove: Vec<HeaderName>,
     /// Put in place of what is there.
-    pub set: Vec<(HeaderName, String)>,
+    pub set: Vec<(HeaderName, Template)>,
     /// Put beside what is there.
-    pub add: Vec<(HeaderName, String)>,
+    pub add: Vec<(HeaderName, Template)>,
 }
 
 /// Changes to path and Host.

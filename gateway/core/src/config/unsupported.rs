@@ -6,37 +6,27 @@ use super::document::Node;
 use super::problem::{Code, Problem};
 
 /// Where the keys stand (`*` is any name or item), and what to do meanwhile; empty when there is nothing to say.
-const KEYS: &[(&str, &str)] = &[
-    ("fleet", ""),
-    ("routes.*.cors", ""),
-    ("routes.*.headers", ""),
-    ("routes.*.rewrite", ""),
-    ("routes.*.basic_auth", ""),
-    ("routes.*.compress", ""),
-    ("routes.*.maintenance", ""),
-    ("routes.*.redirect", ""),
-    ("routes.*.respond", ""),
-];
+const KEYS: &[(&str, &str)] =
+    &[("fleet", ""), ("routes.*.basic_auth", ""), ("routes.*.compress", ""), ("routes.*.maintenance", "")];
 
 /// Reports every key under `root` that is not supported yet.
 pub(crate) fn check(root: &Node, problems: &mut Vec<Problem>) {
-    for (path, help) in KEYS {
+    for path in KEYS {
         let steps: Vec<&str> = path.split('.').collect();
-        refuse(root, &steps, help, problems);
+        refuse(root, &steps, problems);
     }
 }
 
-fn refuse(node: &Node, path: &[&str], help: &str, problems: &mut Vec<Problem>) {
+fn refuse(node: &Node, path: &[&str], problems: &mut Vec<Problem>) {
     let [step, rest @ ..] = path else {
         return;
     };
     for entry in node.entries().iter().filter(|entry| *step == "*" || entry.key == *step) {
         if !rest.is_empty() {
-            refuse(&entry.value, rest, help, problems);
+            refuse(&entry.value, rest, problems);
             continue;
         }
         let message = format!("`{}` is not supported yet by this version", entry.key);
-        let problem = Problem::error(Code::NotSupportedYet, message).at(entry.key_span, "not supported yet");
-        problems.push(problem.maybe_help((!help.is_empty()).then(|| help.to_owned())));
+        problems.push(Problem::error(Code::NotSupportedYet, message).at(entry.key_span, "not supported yet"));
     }
 }

@@ -8,12 +8,13 @@ use super::Meaning;
 use super::routes::slice;
 use crate::config::decode::Map;
 use crate::config::host::host_name;
-use crate::config::leaf::{FieldName, FieldValue, MethodName};
+use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
     At, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, Secret, StoreDown,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::route as raw;
+use crate::config::raw::value::HeaderText;
 use crate::name::LimitName;
 use crate::route::rule::{Match, PathRule};
 
@@ -87,7 +88,7 @@ impl Meaning<'_> {
         for name in slice(raw.remove.as_ref()) {
             self.check_editable(name.value.0.as_str(), name);
         }
-        let text = |FieldValue(value): &FieldValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let text = |HeaderText(template): &HeaderText| template.clone();
         HeaderEdits {
             remove: slice(raw.remove.as_ref()).iter().map(|name| name.value.0.clone()).collect(),
             set: self.fields(raw.set.as_ref(), text),
@@ -126,8 +127,9 @@ impl Meaning<'_> {
             }
             (Some(strip), None) => Some(PathRewrite::StripPrefix(trimmed(&strip.value.0))),
             (None, Some(prefix)) => {
-                if !matches.paths.iter().any(|path| matches!(path, PathRule::Prefix(_))) {
-                    let help = "add `match: { prefix: … }`, or use `strip_prefix`";
+                let by_prefix = |path: &PathRule| matches!(path, PathRule::Prefix(_));
+                if matches.paths.is_empty() || !matches.paths.iter().all(by_prefix) {
+                    let help = "match by `prefix` alone, or use `strip_prefix`";
                     self.error(Code::Conflict, "there is no matched prefix to replace", prefix.span, help);
                 }
                 Some(PathRewrite::ReplacePrefix(trimmed(&prefix.value.0)))

@@ -54,6 +54,7 @@ impl Meaning<'_> {
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),
             request_headers: self.header_edits(headers.and_then(|headers| headers.request.as_ref())),
             response_headers: self.header_edits(headers.and_then(|headers| headers.response.as_ref())),
+            security_headers: raw.security_headers.unwrap_or(false),
             rewrite: self.rewrite(raw.rewrite.as_deref(), &matches),
             basic_auth: raw.basic_auth.as_ref().map(|auth| self.basic_auth(auth)),
             compress: raw.compress.unwrap_or(false),

@@ -1,6 +1,6 @@
 //! `routes` and `rate_limits`: what goes where, and under which policies.
 
-use super::value::{BodyText, ValueMatch};
+use super::value::{BodyText, HeaderText, ValueMatch};
 use crate::config::decode::{AtLeastOne, Map, OneOrMany, Rare, mapping};
 use crate::config::leaf::{
     Cidr, Expression, FieldName, FieldValue, Host, MethodName, Period, Status, UrlPath,
@@ -33,6 +33,8 @@ mapping! {
         cors: Option<Rare<Cors>>,
         /// Changes to headers.
         headers: Option<Rare<Headers>>,
+        /// Adds nosniff, X-Frame-Options and Referrer-Policy to answers without them, and HSTS over TLS. Default: false.
+        security_headers: Option<bool>,
         /// Changes to path and Host.
         rewrite: Option<Rare<Rewrite>>,
         /// Name and password. Default: not asked for.
@@ -106,9 +108,9 @@ mapping! {
     /// Removals first, then `set`, then `add`.
     pub(crate) struct HeaderEdits {
         /// Put in place of what is there.
-        set: Option<Map<FieldValue>>,
+        set: Option<Map<HeaderText>>,
         /// Put beside what is there.
-        add: Option<Map<FieldValue>>,
+        add: Option<Map<HeaderText>>,
         /// Taken away.
         remove: Option<OneOrMany<At<FieldName>>>,
     }

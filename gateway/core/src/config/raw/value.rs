@@ -12,6 +12,7 @@ use crate::config::leaf::{Expression, FieldName, FilePath, Period};
 use crate::config::model::At;
 use crate::config::problem::{Code, Problem};
 use crate::config::shown;
+use crate::template::Template;
 
 /// Gives a type a schema written out by hand.
 macro_rules! schema {
@@ -187,6 +188,31 @@ schema!(ValueMatch, |generator| json_schema!({ "anyOf": [
     { "type": "string" },
     generator.subschema_for::<ValueAsked>(),
 ] }));
+
+/// The value of a header field, with placeholders.
+#[derive(Debug)]
+pub(crate) struct HeaderText(pub(crate) Template);
+
+impl Decode for HeaderText {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let Kind::Scalar(scalar) = &node.kind else {
+            return wrong_type(node, "a header value", problems);
+        };
+        let template = Template::new(&scalar.text, &scalar.gaps);
+        template
+            .map(Self)
+            .map_err(|error| {
+                problems.push(Problem::error(Code::InvalidValue, error.to_string()).at(node.span, "here"));
+            })
+            .ok()
+    }
+}
+
+schema!(HeaderText, |_generator| json_schema!({
+    "type": "string",
+    "description": "The value of a header field; ${client_ip}, ${request_id}, ${release} and ${host} are filled in.",
+    "examples": ["no-store", "${client_ip}"],
+}));
 
 /// A text, or a mapping or list that is sent as JSON.
 #[derive(Debug)]
