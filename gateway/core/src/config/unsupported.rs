@@ -5,9 +5,8 @@
 use super::document::Node;
 use super::problem::{Code, Problem};
 
-/// Where the keys stand (`*` is any name or item), and what to do meanwhile; empty when there is nothing to say.
-const KEYS: &[(&str, &str)] =
-    &[("fleet", ""), ("routes.*.basic_auth", ""), ("routes.*.compress", ""), ("routes.*.maintenance", "")];
+/// Where the keys stand; `*` is any name or item.
+const KEYS: &[&str] = &["fleet", "routes.*.basic_auth", "routes.*.compress", "routes.*.maintenance"];
 
 /// Reports every key under `root` that is not supported yet.
 pub(crate) fn check(root: &Node, problems: &mut Vec<Problem>) {
