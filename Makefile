@@ -12,6 +12,10 @@ help: ## List these targets
 run: setup ## Serve config/gateway.yaml on https://localhost:8443 with small origins behind it
 	@scripts/run
 
+.PHONY: demo
+demo: setup ## See a good release promoted and a bad one rolled back, with real traffic
+	$(CARGO) run --quiet --locked --package gateway --bin gateway -- demo
+
 .PHONY: test
 test: setup ## Run every test
 	@scripts/test

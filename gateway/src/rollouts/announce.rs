@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_core::config::model::Notify;
 use gateway_core::name::ServiceName;
-use gateway_core::rollout::{Change, Record};
+use gateway_core::rollout::{Change, Evidence, Record};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -120,18 +120,31 @@ impl Teller {
     }
 }
 
-/// One line that answers why.
+/// One line that answers why, with every number that led to it.
 fn log(service: &ServiceName, change: &Change) {
     let text = Event::sentence(service, change);
-    let canary = change.canary.as_ref().map_or("", |canary| canary.as_str());
-    let Change { stable, cause, .. } = change;
+    let tried = change.canary.as_ref().map_or("", |canary| canary.as_str());
     let (from, to, weight) = (place(change.from), place(change.to), change.weight.to_string());
-    let evidence = serde_json::to_string(&change.evidence).unwrap_or_default();
+    let Change { stable: beside, cause, evidence: Evidence { canary, stable, tests }, .. } = change;
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                %service, canary = tried, stable = %beside, from, to, weight, %cause,
+                canary.attempts = canary.attempts, canary.failures = canary.failures,
+                canary.slow = canary.slow, canary.seen = canary.seen,
+                stable.attempts = stable.attempts, stable.failures = stable.failures, stable.slow = stable.slow,
+                evidence.needed = tests.needed, evidence.error_rate = tests.error_rate,
+                evidence.worse_than_stable = tests.worse_than_stable, evidence.latency = tests.latency,
+                evidence.stable_error_rate = tests.stable_error_rate, evidence.upper_bound = tests.upper_bound,
+                evidence.consecutive_failures = tests.consecutive_failures,
+                evidence.excess_seen = tests.excess.seen, evidence.excess_expected = tests.excess.expected,
+                "{text}"
+            )
+        };
+    }
     match Kind::of(change) {
-        Kind::RolledBack | Kind::Refused | Kind::Held => {
-            tracing::warn!(%service, canary, %stable, from, to, weight, %cause, evidence, "{text}");
-        }
-        _ => tracing::info!(%service, canary, %stable, from, to, weight, %cause, evidence, "{text}"),
+        Kind::RolledBack | Kind::Refused | Kind::Held => tell!(warn),
+        _ => tell!(info),
     }
 }
 
@@ -140,7 +153,7 @@ mod tests {
     use std::time::SystemTime;
 
     use gateway_core::name::ReleaseName;
-    use gateway_core::rollout::{Breach, Cause, Counts, Evidence, Stage, State};
+    use gateway_core::rollout::{Breach, Cause, Counts, Stage, State};
     use gateway_core::unit::Weight;
 
     use super::*;

@@ -135,7 +135,7 @@ impl Observed {
 
     /// The canary's share of attempts in the last 10 s, 0 to 1.
     ///
-    /// `planned`, the share it should have, counts for [`PLANNED_ATTEMPTS`]: of a handful of attempts, whose failures
+    /// `planned`, the share it should have, counts for 20 attempts: of a handful of attempts, whose failures
     /// are the very ones being judged, the observed share says too little.
     pub fn share(&self, now: Duration, planned: f64) -> f64 {
         let from = (now.as_secs() + 1).saturating_sub(WINDOW_SECONDS);
