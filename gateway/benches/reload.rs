@@ -35,5 +35,5 @@ fn reload_routes(bencher: divan::Bencher<'_, '_>, routes: usize) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("gateway.yaml");
     std::fs::write(&path, configuration(routes)).expect("written");
-    bencher.bench(|| gateway::reload::rehearse(&path).expect("a good file"));
+    bencher.bench(|| gateway::rehearsal::reload(&path).expect("a good file"));
 }

@@ -3,7 +3,7 @@
 pub mod cli;
 pub mod limits;
 pub mod load;
-pub mod reload;
+pub mod rehearsal;
 pub mod server;
 pub mod telemetry;
 
@@ -12,6 +12,7 @@ mod explain;
 mod health;
 mod listener;
 mod proxy;
+mod reload;
 mod rollouts;
 mod runtime;
 mod snapshot;

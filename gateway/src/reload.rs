@@ -14,7 +14,6 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::explain::offline;
 use crate::load;
 use crate::runtime::Runtime;
 use crate::telemetry::labels::Reload;
@@ -54,14 +53,6 @@ pub(crate) async fn reload(runtime: &Runtime) -> Result<Outcome, Report> {
     };
     account(runtime, &result);
     result
-}
-
-/// Does what a reload of the file at `path` does, but for publishing it. Reads files, binds nothing.
-///
-/// # Errors
-/// Everything that is wrong, all at once.
-pub fn rehearse(path: &Path) -> Result<(), Report> {
-    offline::compile(load::load(path)?).map(drop)
 }
 
 fn crashed(path: &Path, reason: &str) -> Report {

@@ -123,7 +123,7 @@ impl Service {
                     rollout: tried.then(|| materials.metrics.rollout_state(name, release)),
                     addresses,
                     choice: definition.balance,
-                    template: template.clone(),
+                    template: if *release == definition.stable { template.clone() } else { template.tried() },
                     members: ArcSwap::from_pointee(Members::none(definition.balance)),
                 };
                 built.refresh(name, definition.health.is_some(), materials);

@@ -15,6 +15,10 @@ use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 /// Streams multiplexed on one HTTP/2 connection before another is opened.
 const H2_STREAMS: usize = 100;
 
+/// Idle connections to a release beside stable are kept no longer than this, so that after a rollback they are soon gone:
+/// Pingora's pool cannot be told to drop them.
+const TRIED_KEEPALIVE: Duration = Duration::from_secs(5);
+
 /// What all endpoints of a service have in common.
 #[derive(Clone)]
 pub(crate) struct PeerTemplate {
@@ -65,6 +69,12 @@ impl fmt::Display for Target {
 }
 
 impl PeerTemplate {
+    /// The same for a release that is tried.
+    pub(crate) fn tried(&self) -> Self {
+        let keepalive = self.timeouts.keepalive.min(TRIED_KEEPALIVE);
+        Self { timeouts: model::Timeouts { keepalive, ..self.timeouts.clone() }, ..self.clone() }
+    }
+
     /// The peer for one place; `host` is the name it was found under, if any.
     pub(crate) fn peer(&self, target: &Target, host: Option<&str>) -> pingora::Result<HttpPeer> {
         let sni = self.server_name(target, host);
