@@ -115,8 +115,11 @@ async fn follow_files(
         let snapshot = runtime.snapshot();
         watch_directories(&mut watcher, &mut watched, &snapshot.files);
         let now = load::fingerprint(&snapshot.files);
-        if now != snapshot.fingerprint && refused != Some(now) {
-            refused = reload(&runtime).await.is_err().then_some(now);
+        let seen = Seen::of(&runtime.path, &snapshot.files);
+        if now != snapshot.fingerprint && refused.as_ref() != Some(&seen) {
+            let outcome = reload(&runtime).await;
+            // What was read, not what is there now: the file may have changed on the way.
+            refused = outcome.err().map(|report| Seen { text: report.source().to_owned(), ..seen });
             continue;
         }
         let files = snapshot.files.clone();
@@ -129,6 +132,23 @@ async fn follow_files(
             },
             () = runtime.published() => {}
         }
+    }
+}
+
+/// What the files of a configuration say.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    /// The configuration file; empty when it cannot be read.
+    text: String,
+    /// Of all others.
+    others: u64,
+}
+
+impl Seen {
+    fn of(path: &Path, files: &[PathBuf]) -> Self {
+        let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        let others: Vec<PathBuf> = files.iter().filter(|file| *file != path).cloned().collect();
+        Self { text, others: load::fingerprint(&others) }
     }
 }
 

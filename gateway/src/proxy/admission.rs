@@ -47,6 +47,8 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
         }
         session.as_mut().set_read_timeout(Some(limits.body_idle));
         session.as_mut().set_total_drain_timeout(Some(DRAIN));
+        // An answer before the end of the request does not end the connection: the rest is read, for a while.
+        session.as_mut().set_close_on_response_before_downstream_finish(false);
         session.as_mut().set_pipelining_enabled(true);
         // RFC 9110 §15.2: a server must not send 1xx to an HTTP/1.0 client.
         let before_http_11 = session.req_header().version < Version::HTTP_11;

@@ -100,6 +100,9 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
     }
     if reject(session, ctx, rejection).await.is_err() {
         ctx.termination = Termination::ClientClosed;
+    } else if rejection != Rejection::RequestTimeout {
+        // Closed over what the client still sends, the connection would be reset and the answer lost.
+        let _ = session.as_mut().drain_request_body().await;
     }
     rejection.status().as_u16()
 }

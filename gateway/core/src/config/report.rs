@@ -36,6 +36,11 @@ impl Report {
         &self.name
     }
 
+    /// What the file said; empty when it could not be read.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The problems, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
