@@ -20,6 +20,7 @@ use pingora::services::listening::Service;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::health;
@@ -185,6 +186,7 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let proxy = Arc::new(proxy(&runtime));
     let slots = Arc::new(Slots::default());
+    let mut listening = JoinSet::new();
     for (name, address, socket) in sockets.listeners {
         let app = Edge {
             name: name.clone(),
@@ -193,7 +195,7 @@ async fn serve(
             proxy: proxy.clone(),
             queue: Mutex::new(socket.try_clone().ok()),
         };
-        edge.spawn(listen(name, address, socket, app, stopped.clone()));
+        listening.spawn_on(listen(name, address, socket, app, stopped.clone()), &edge);
     }
     tokio::spawn(admin::serve(sockets.admin, runtime.clone()));
     tokio::spawn(resolve::keep_resolving(runtime.clone()));
@@ -204,20 +206,22 @@ async fn serve(
         _ = interrupt.recv() => {}
     }
     tokio::select! {
-        () = drain(&runtime, &stop) => Ok(Ended::Drained),
+        () = drain(&runtime, &stop, &mut listening) => Ok(Ended::Drained),
         _ = terminate.recv() => Ok(Ended::Cut),
         _ = interrupt.recv() => Ok(Ended::Cut),
     }
 }
 
 /// Closes listeners, lets requests finish, and returns when the last connection is gone or the drain time is over.
-async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>) {
+async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>, listening: &mut JoinSet<()>) {
     let limit = runtime.snapshot().model.runtime.drain;
     tracing::info!(connections = runtime.open_connections(), drain = ?limit, "stopping");
     runtime.begin_draining();
     tokio::time::sleep(LINGER.min(limit)).await;
     stop.send_replace(true);
     let emptied = tokio::time::timeout(limit, async {
+        // Only then is everything that was accepted counted as open.
+        while listening.join_next().await.is_some() {}
         while runtime.open_connections() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -37,6 +37,9 @@ use crate::telemetry::labels::Handshake;
 /// How long a connection that came in last may take to send its request once the listener is closed.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
+/// Within this time an accepted connection is counted as open, on a busy machine too.
+const COUNTED_WITHIN: Duration = Duration::from_millis(100);
+
 /// One listener's connections, handed to the proxy they share.
 pub(crate) struct Edge {
     pub(crate) name: ListenerName,
@@ -230,7 +233,13 @@ impl ServerApp for App {
     /// Pingora accepts no more. Whoever is connected gets a while for a request; then idle connections are closed.
     async fn cleanup(&self) {
         self.0.empty_queue();
-        tokio::time::sleep(LAST_REQUESTS).await;
+        tokio::time::sleep(COUNTED_WITHIN).await;
+        let emptied = async {
+            while self.0.runtime.open_connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = timeout(LAST_REQUESTS, emptied).await;
         ServerApp::cleanup(&*self.0.proxy).await;
     }
 }
