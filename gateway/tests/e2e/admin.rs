@@ -249,11 +249,15 @@ async fn the_admin_listener_may_be_a_unix_socket() {
     let socket = place.file("admin.sock");
     let gateway = Gateway::run_unready(place);
     gateway.eventually("it serves", async || gateway.get("/").try_send().await.is_ok()).await;
-    let mut stream = UnixStream::connect(&socket).unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let ask = || {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // It serves a moment before it says that it is ready.
+    gateway.eventually("it is ready", async || ask().starts_with("HTTP/1.1 200")).await;
     assert_eq!(gateway.command(&["status"]).await.code(), 0);
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
     assert_eq!(mode & 0o007, 0, "others cannot connect: {mode:o}");
