@@ -27,7 +27,7 @@ pub(super) fn admit(
         return Ok(Some(answer));
     }
     route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
-    body_length(session, route)?;
+    body_length(ctx, route)?;
     Ok(None)
 }
 
@@ -39,8 +39,9 @@ fn preflight(session: &Session, ctx: &mut Context, route: &Route) -> Option<Answ
 }
 
 /// A body that announces itself as too large is refused before it is sent.
-fn body_length(session: &Session, route: &Route) -> Result<(), Rejection> {
-    let announced = session.req_header().headers.get(http::header::CONTENT_LENGTH);
-    let length = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > route.body_limit) { Err(Rejection::BodyTooLarge) } else { Ok(()) }
+fn body_length(ctx: &Context, route: &Route) -> Result<(), Rejection> {
+    if ctx.body_length.is_some_and(|length| length > route.body_limit) {
+        return Err(Rejection::BodyTooLarge);
+    }
+    Ok(())
 }
