@@ -58,7 +58,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match admission::admit(session, ctx) {
+        match admission::admit(session, ctx).await {
             Ok(admission::Admitted::Forward) => Ok(false),
             Ok(admission::Admitted::Answer(answer)) => {
                 respond::answer(session, ctx, answer).await?;

@@ -62,7 +62,7 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
 ///
 /// # Errors
 /// The [`Rejection`] to answer with.
-pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Rejection> {
+pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Rejection> {
     let Some(connection) = ctx.connection.clone() else { return Err(Rejection::Internal) };
     ctx.upgrade = session.is_upgrade_req();
     ctx.body_done = session.as_mut().is_body_empty();
@@ -82,7 +82,7 @@ pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
     ctx.body_length = body_length(&session.req_header().headers);
-    if let Some(answer) = policy::admit(session, ctx, &route)? {
+    if let Some(answer) = policy::admit(session, ctx, &route).await? {
         return Ok(Admitted::Answer(answer));
     }
     let service = match &route.action {

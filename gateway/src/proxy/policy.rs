@@ -17,8 +17,8 @@ use crate::snapshot::Route;
 ///
 /// # Errors
 /// The refusal to answer with.
-pub(super) fn admit(
-    session: &Session,
+pub(super) async fn admit(
+    session: &mut Session,
     ctx: &mut Context,
     route: &Route,
 ) -> Result<Option<Answer>, Rejection> {
