@@ -36,7 +36,7 @@ pub(crate) fn render(answer: &Explanation) -> String {
     for row in columns(
         answer.service_policies.iter().map(|policy| vec![policy.name.clone(), policy.does.clone()]).collect(),
     ) {
-        lines.add("endpoints", row);
+        lines.add("endpoint", row);
     }
     for row in columns(answer.releases.iter().map(|release| share(release, answer)).collect()) {
         lines.add("release", row);
