@@ -35,7 +35,7 @@ async fn a_tcp_check_asks_for_a_connection_and_nothing_more() {
     let yaml = with("health: { tcp: {}, interval: 100ms, unhealthy_after: 2 }");
     let gateway = Gateway::run(one_origin(&origin).with_yaml(yaml)).await;
     let address = origin.address().to_owned();
-    assert!(is_up(&gateway, &address).await);
+    becomes(&gateway, &address, true).await;
     gateway.eventually("it is checked again", async || origin.connections() >= 3).await;
     assert_eq!(origin.hits(), 0);
     origin.stop().await;
@@ -49,7 +49,7 @@ async fn a_tcp_check_of_a_service_with_tls_shakes_hands() {
         "tls: { ca: certs/ca.pem, sni: shop.example }, health: { tcp: {}, interval: 200ms, timeout: 200ms }";
     let good = Origin::always(200).tls(origin_tls(&["http/1.1"])).start().await;
     let gateway = Gateway::run(one_origin(&good).with_yaml(with(tls))).await;
-    assert!(is_up(&gateway, good.address()).await);
+    becomes(&gateway, good.address(), true).await;
 
     let silent = RawOrigin::steps().hold().start().await;
     let config = Config::new(with(tls)).raw_origin("origin", &silent);
@@ -81,7 +81,7 @@ async fn a_grpc_check_asks_the_health_service_over_http2() {
     for (origin, keys, host) in cases {
         let origin = origin.start().await;
         let gateway = Gateway::run(one_origin(&origin).with_yaml(with(&keys))).await;
-        assert!(is_up(&gateway, origin.address()).await, "{keys}");
+        becomes(&gateway, origin.address(), true).await;
         let asked = origin.last_request();
         assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/grpc.health.v1.Health/Check"));
         assert_eq!(
@@ -135,7 +135,7 @@ async fn checks_go_to_another_port_and_name_another_host() {
         asked.port()
     );
     let gateway = Gateway::run(one_origin(&serving).with_yaml(with(&keys))).await;
-    assert!(is_up(&gateway, serving.address()).await);
+    becomes(&gateway, serving.address(), true).await;
     let check = asked.last_request();
     assert_eq!((check.path.as_str(), check.header("host")), ("/ready?full=1", Some("app.internal")));
     assert_eq!(serving.hits(), 0);
@@ -192,7 +192,8 @@ async fn whatever_an_endpoint_sends_a_check_ends_in_time() {
         assert!(told.starts_with("unhealthy: ") && told.ends_with(reason), "{name}: {told}");
         gateway.eventually("it is checked again", async || origin.connections() >= 3).await;
     }
-    assert!(is_up(&gateway, body.address()).await, "a body that never ends is not read");
+    // A body that never ends is not read.
+    becomes(&gateway, body.address(), true).await;
     assert!(gateway.rss_bytes() < 200 << 20);
 }
 
@@ -259,7 +260,7 @@ async fn among_many_endpoints_that_hang_the_good_one_is_found_and_kept() {
 #[tokio::test]
 async fn readiness_follows_only_services_that_are_required() {
     let origin = Origin::always(200).start().await;
-    let ignored = with("health: { path: /ready, interval: 100ms, unhealthy_after: 1, healthy_after: 1 }");
+    let ignored = with("health: { path: /ready, interval: 500ms, unhealthy_after: 1, healthy_after: 1 }");
     let required = ignored.replace("path: /ready", "path: /ready, readiness: required");
     let config = one_origin(&origin);
     let gateway = Gateway::run(config.with_yaml(&ignored)).await;
@@ -278,15 +279,17 @@ async fn readiness_follows_only_services_that_are_required() {
     assert_eq!(gateway.get("/").await.status, 503, "requests still reach the origin");
 
     origin.set_behaviour(Behaviour::status(200));
-    let ready = async || gateway.admin("GET", "/readyz").await.status == 200;
+    let ready = async || {
+        let answer = gateway.admin("GET", "/readyz").await;
+        answer.status == 200 && answer.json()["checks"]["service/api"] == true
+    };
     gateway.eventually("ready again", ready).await;
-    assert_eq!(gateway.admin("GET", "/readyz").await.json()["checks"]["service/api"], true);
 }
 
 #[tokio::test]
 async fn a_gateway_that_starts_beside_a_required_service_that_is_down_serves_and_is_not_ready() {
     let origin = Origin::always(503).start().await;
-    let yaml = with("health: { path: /ready, interval: 100ms, healthy_after: 1, readiness: required }");
+    let yaml = with("health: { path: /ready, interval: 500ms, healthy_after: 1, readiness: required }");
     let gateway = Gateway::run_unready(Place::new(one_origin(&origin).with_yaml(yaml)));
     let started = async || {
         let answer = gateway.admin("GET", "/readyz").try_send().await;
@@ -301,14 +304,14 @@ async fn a_gateway_that_starts_beside_a_required_service_that_is_down_serves_and
 async fn explain_and_status_tell_how_endpoints_are_judged_and_found() {
     let (good, bad) = (Origin::always(200).start().await, Origin::always(503).start().await);
     let keys =
-        "health: { path: /ready, interval: 100ms }, eject: { consecutive_failures: 4, for: 1h, max: 50% }";
+        "health: { path: /ready, interval: 500ms }, eject: { consecutive_failures: 4, for: 1h, max: 50% }";
     let yaml = with(keys).replace("\"{origin}\"", "\"{origin}\", \"{bad}\"");
     let gateway = Gateway::run(one_origin(&good).with_yaml(yaml).value("bad", bad.address())).await;
     becomes(&gateway, bad.address(), false).await;
 
     let explained = gateway.command(&["explain", "https://shop.example/"]).await.text();
     for line in [
-        "health  GET /ready is 2xx within 100ms, every 100ms; out after 3, back after 2",
+        "health  GET /ready is 2xx within 500ms, every 500ms; out after 3, back after 2",
         "eject   out for 3600s and longer after 4 failures in a row, at most 50% of a release",
         &format!("{} (unhealthy: status 503)", bad.address()),
     ] {

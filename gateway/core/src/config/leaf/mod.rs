@@ -12,7 +12,8 @@ use regex::{Regex, RegexBuilder};
 use super::decode::{Fault, Leaf, choice};
 use super::host::{HostError, host_pattern};
 use super::model::{
-    Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, Readiness, StoreDown, TlsVersion,
+    Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, Readiness, StoreDown,
+    TlsVersion,
 };
 use super::problem::Code;
 use crate::route::rule::HostPattern;
