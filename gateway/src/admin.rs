@@ -4,6 +4,7 @@
 //! guarded (see [`guard`]). Errors are problems (RFC 9457).
 
 mod guard;
+mod maintenance;
 mod problem;
 mod rollouts;
 mod socket;
@@ -95,6 +96,7 @@ fn router(runtime: Arc<Runtime>, unix: bool) -> Router {
         .route("/v1/certificates", get(certificates))
         .route("/v1/explain", get(explain_request))
         .merge(rollouts::router())
+        .merge(maintenance::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))

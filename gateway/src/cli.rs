@@ -11,6 +11,7 @@ pub mod demo_origin;
 pub mod explain;
 pub mod init;
 pub mod kill;
+pub mod maintenance;
 pub mod reload;
 pub mod rollout;
 pub mod schema;
@@ -62,6 +63,7 @@ enum Command {
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
     Kill(kill::KillArgs),
+    Maintenance(maintenance::MaintenanceArgs),
     Schema(SchemaArgs),
     Init(InitArgs),
     #[command(subcommand)]
@@ -392,6 +394,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(&args, out),
         Command::Rollout(command) => rollout::run(&command, out),
         Command::Kill(args) => kill::run(&args, out),
+        Command::Maintenance(args) => maintenance::run(&args, out),
         Command::Schema(SchemaArgs {}) => schema::run(out),
         Command::Init(InitArgs {}) => init::run(&PathBuf::from(DEFAULT_CONFIG), out),
         Command::Cert(CertCommand::Dev(args)) => cert::run(&args, out),

@@ -9,6 +9,7 @@ pub(crate) mod releases;
 pub(crate) mod text;
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
@@ -91,6 +92,8 @@ pub(crate) enum Outcome {
     /// No route takes it.
     #[default]
     NoRoute,
+    /// The route is switched off.
+    Maintenance,
     /// A service gets it.
     Forward,
     /// The route answers by itself, as its `redirect` or `respond` says.
@@ -153,7 +156,12 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
         return answer.end(Outcome::NoRoute, StatusCode::NOT_FOUND, detail);
     };
     answer.route = Some(route.name.to_string());
-    answer.policies = snapshot.model.routes.get(&route.name).map(policies::of).unwrap_or_default();
+    let standing = route.maintenance.standing();
+    let definition = snapshot.model.routes.get(&route.name);
+    answer.policies = definition.map(|route| policies::of(route, &standing)).unwrap_or_default();
+    if let Some(status) = route.maintenance.refuses(resolved.client_ip, Instant::now()) {
+        return answer.end(Outcome::Maintenance, status, "the route is in maintenance".to_owned());
+    }
     match &route.action {
         Action::Forward(service) => answer.forward(service, question, resolved.client_ip),
         Action::Answer(own) => {

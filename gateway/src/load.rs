@@ -2,12 +2,15 @@
 //!
 //! Start-up, `gateway check`, reload and tests all come through [`load`].
 
+mod page;
+
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use gateway_core::config::model::{self, At, Gateway};
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
@@ -42,13 +45,14 @@ pub struct Loaded {
 /// A chain and its key, in DER.
 type ClientKey = (Vec<Vec<u8>>, Vec<u8>);
 
-/// What was read from certificate and key files.
+/// What was read from the files that a configuration names.
 #[derive(Debug, Default)]
 pub(crate) struct Material {
     certificates: HashMap<(PathBuf, PathBuf), Arc<Certificate>>,
     client_roots: HashMap<PathBuf, Arc<RootCertStore>>,
     upstream_roots: HashMap<PathBuf, Vec<Vec<u8>>>,
     client_keys: HashMap<(PathBuf, PathBuf), ClientKey>,
+    pages: HashMap<PathBuf, Bytes>,
 }
 
 /// Loads the configuration at `path`. Reads files, binds nothing; costs a few milliseconds.
@@ -123,6 +127,11 @@ impl Material {
     pub(crate) fn client_key(&self, pair: &model::Certificate) -> Option<ClientKey> {
         self.client_keys.get(&(pair.cert.value.clone(), pair.key.value.clone())).cloned()
     }
+
+    /// The text of a page.
+    pub(crate) fn page(&self, at: &At<PathBuf>) -> Option<Bytes> {
+        self.pages.get(&at.value).cloned()
+    }
 }
 
 /// Opens every file a configuration names; what fails becomes a problem at the place that names it.
@@ -148,6 +157,21 @@ impl Opener {
             }
             if let Some(pair) = &tls.client_cert {
                 self.open_client_key(pair);
+            }
+        }
+        let maintenance = gateway.routes.values().filter_map(|route| route.maintenance.as_ref());
+        for at in maintenance.filter_map(|maintenance| maintenance.page.as_ref()) {
+            self.open_page(at);
+        }
+    }
+
+    fn open_page(&mut self, at: &At<PathBuf>) {
+        self.files.insert(at.value.clone());
+        match page::read(&at.value) {
+            Ok(text) => drop(self.material.pages.insert(at.value.clone(), text)),
+            Err(error) => {
+                let problem = Problem::error(Code::File, error.to_string()).at(at.span, "named here");
+                self.problems.push(problem.help(error.help()));
             }
         }
     }

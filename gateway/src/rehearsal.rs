@@ -10,6 +10,7 @@ use crate::explain::offline;
 use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load;
+use crate::maintenance::Switchboard;
 use crate::rollouts::Rollouts;
 use crate::rollouts::announce::Announcer;
 use crate::rollouts::store::Store;
@@ -44,13 +45,16 @@ impl Stage {
     pub fn set(path: &Path) -> Result<Self, Report> {
         let loaded = load::load(path)?;
         let (announcer, _nobody_listens) = Announcer::new();
-        let rollouts = Rollouts::new(Arc::new(Store::blank()), announcer);
+        let (metrics, store) = (Metrics::new(SystemTime::now()), Arc::new(Store::blank()));
+        let maintenance = Switchboard::new(store.clone(), announcer.clone());
+        let rollouts = Rollouts::new(store, announcer, metrics.kill_switch());
         let materials = Materials {
-            metrics: &Metrics::new(SystemTime::now()),
+            metrics: &metrics,
             registry: &Registry::default(),
             limits: &Limits::default(),
             names: &Names::default(),
             rollouts: &rollouts,
+            maintenance: &maintenance,
         };
         let snapshot = Snapshot::compile(1, loaded, &materials, &Tickets::default())?;
         rollouts.follow(&snapshot);

@@ -11,6 +11,7 @@ pub(crate) mod notify;
 pub(crate) mod retirement;
 pub(crate) mod store;
 pub(crate) mod supervisor;
+pub(crate) mod switches;
 pub(crate) mod tally;
 
 use std::collections::HashMap;
@@ -28,7 +29,9 @@ use tokio::time::MissedTickBehavior;
 use self::announce::Announcer;
 use self::store::Store;
 use self::supervisor::{Remembered, Supervisor};
+use self::switches::Switched;
 use crate::snapshot::Snapshot;
+use crate::telemetry::instruments::Gauge;
 
 /// How often rollouts look at the clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,6 +46,8 @@ pub(crate) struct Rollouts {
     announcer: Announcer,
     supervisors: Mutex<HashMap<ServiceName, Arc<Supervisor>>>,
     killed: AtomicBool,
+    /// Shows the kill switch.
+    gauge: Arc<Gauge>,
 }
 
 /// The time since 1970, taken once and then counted on, so that it never goes back.
@@ -68,9 +73,12 @@ impl Clock {
 }
 
 impl Rollouts {
-    pub(crate) fn new(store: Arc<Store>, announcer: Announcer) -> Self {
-        let killed = AtomicBool::new(store.is_killed());
-        Self { clock: Clock::start(), store, announcer, supervisors: Mutex::default(), killed }
+    /// Nothing yet but the kill switch as it was left, which `gauge` shows.
+    pub(crate) fn new(store: Arc<Store>, announcer: Announcer, gauge: Arc<Gauge>) -> Self {
+        let killed = store.is_killed();
+        gauge.set(f64::from(killed));
+        let killed = AtomicBool::new(killed);
+        Self { clock: Clock::start(), store, announcer, supervisors: Mutex::default(), killed, gauge }
     }
 
     /// The rollouts of a service, made when it is asked for the first time.
@@ -143,8 +151,10 @@ impl Rollouts {
         for (_, supervisor) in self.all() {
             supervisor.kill(on);
         }
-        tracing::warn!(on, "the kill switch was thrown by hand");
-        self.store.set_killed(on);
+        self.gauge.set(f64::from(on));
+        let switched = Switched::kill(self.now(), on);
+        self.store.switch(&switched);
+        self.announcer.announce_switch(switched);
         self.flush(SAVE_PATIENCE).await
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
+use crate::maintenance::Switchboard;
 use crate::rollouts::Rollouts;
 use crate::rollouts::announce::{Announcer, Teller};
 use crate::rollouts::events::Events;
@@ -43,7 +44,8 @@ pub(crate) struct Runtime {
     pub(crate) registry: Registry,
     pub(crate) limits: Limits,
     pub(crate) rollouts: Arc<Rollouts>,
-    /// Changes of rollouts, as they happen.
+    pub(crate) maintenance: Arc<Switchboard>,
+    /// Changes of rollouts and switches, as they happen.
     pub(crate) events: Arc<Events>,
     current: ArcSwap<Snapshot>,
     publishing: Mutex<()>,
@@ -76,7 +78,8 @@ impl Runtime {
         names.learn(&loaded.gateway).await;
         let (announcer, announcements) = Announcer::new();
         let store = Arc::new(Store::open(loaded.gateway.state_path.clone(), metrics.state_write_failures()));
-        let rollouts = Arc::new(Rollouts::new(store.clone(), announcer));
+        let maintenance = Arc::new(Switchboard::new(store.clone(), announcer.clone()));
+        let rollouts = Arc::new(Rollouts::new(store.clone(), announcer, metrics.kill_switch()));
         let events = Arc::<Events>::default();
         allow(&rollouts, &loaded)?;
         let materials = Materials {
@@ -85,13 +88,16 @@ impl Runtime {
             limits: &limits,
             names: &names,
             rollouts: &rollouts,
+            maintenance: &maintenance,
         };
         let first = Snapshot::compile(1, loaded, &materials, &tickets)?;
         rollouts.follow(&first);
+        maintenance.follow(&first);
         let notifier = Notifier::new(metrics.notifications());
         let teller = Teller { store, metrics: metrics.clone(), events: events.clone(), notifier };
         tokio::spawn(teller.run(announcements));
         tokio::spawn(rollouts.clone().keep_ticking());
+        tokio::spawn(maintenance.clone().keep_expiring());
         Ok(Arc::new(Self {
             path,
             started: Instant::now(),
@@ -103,6 +109,7 @@ impl Runtime {
             registry,
             limits,
             rollouts,
+            maintenance,
             events,
             publishing: Mutex::new(()),
             published: Notify::new(),
@@ -135,6 +142,7 @@ impl Runtime {
         let materials = self.materials();
         let next = Snapshot::compile(revision, loaded, &materials, &self.tickets)?;
         self.rollouts.follow(&next);
+        self.maintenance.follow(&next);
         self.current.store(Arc::new(next));
         self.registry.sweep();
         self.limits.sweep();
@@ -179,6 +187,7 @@ impl Runtime {
             limits: &self.limits,
             names: &self.names,
             rollouts: &self.rollouts,
+            maintenance: &self.maintenance,
         }
     }
 

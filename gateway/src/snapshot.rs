@@ -17,6 +17,7 @@ use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::policy::access::Access;
 use crate::proxy::policy::cors::Cors;
+use crate::proxy::policy::maintenance::Maintenance;
 use crate::proxy::policy::rate_limits::{Limit, RateLimits};
 use crate::proxy::respond::Answer;
 use crate::proxy::shape::headers::Headers;
@@ -63,6 +64,7 @@ pub(crate) struct Route {
     /// In bytes.
     pub(crate) body_limit: u64,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) maintenance: Maintenance,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
     pub(crate) cors: Option<Box<Cors>>,
@@ -130,7 +132,7 @@ impl Snapshot {
             Some((
                 name.clone(),
                 &route.matches,
-                Arc::new(Route::new(name, route, gateway, &services, materials)?),
+                Arc::new(Route::new(name, route, &loaded, &services, materials)?),
             ))
         }));
         Ok(Self {
@@ -156,7 +158,7 @@ impl Route {
     fn new(
         name: &RouteName,
         route: &model::Route,
-        gateway: &Gateway,
+        loaded: &Loaded,
         services: &IndexMap<ServiceName, Arc<Service>>,
         materials: &Materials<'_>,
     ) -> Option<Self> {
@@ -172,8 +174,9 @@ impl Route {
             name: name.clone(),
             body_limit: route.body_limit.0,
             timeout: route.timeout,
+            maintenance: maintenance(name, route, loaded, materials),
             access: Access::new(route),
-            rate_limits: rate_limits(route, gateway, materials),
+            rate_limits: rate_limits(route, &loaded.gateway, materials),
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
@@ -188,6 +191,18 @@ impl Route {
             action,
         })
     }
+}
+
+/// The maintenance of a route; its switch stands as it was left.
+fn maintenance(
+    name: &RouteName,
+    route: &model::Route,
+    loaded: &Loaded,
+    materials: &Materials<'_>,
+) -> Maintenance {
+    let page = route.maintenance.as_ref().and_then(|maintenance| maintenance.page.as_ref());
+    let page = page.and_then(|page| loaded.material.page(page));
+    Maintenance::new(route, materials.maintenance.switch(name, materials.metrics), page)
 }
 
 /// The rate limits of a route; their buckets are those of the last configuration where nothing has changed.

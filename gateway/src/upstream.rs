@@ -25,6 +25,7 @@ use self::peer::{PeerTemplate, Target};
 use self::registry::{Registry, Standing};
 use self::resolve::Names;
 use crate::limits::registry::Limits;
+use crate::maintenance::Switchboard;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
 use crate::rollouts::retirement::Retirement;
@@ -103,6 +104,7 @@ pub(crate) struct Materials<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) names: &'a Names,
     pub(crate) rollouts: &'a Rollouts,
+    pub(crate) maintenance: &'a Switchboard,
 }
 
 impl Service {

@@ -153,7 +153,7 @@ fn routes_of_the_whole_example() {
     assert_eq!(api.cors.as_ref().expect("cors").origins, ["https://app.shop.example"]);
     let maintenance = gateway.routes["concierge"].maintenance.as_ref().expect("maintenance");
     assert_eq!((maintenance.on, maintenance.status), (false, StatusCode::SERVICE_UNAVAILABLE));
-    assert_eq!(maintenance.body.text, r#"{"error":"concierge_unavailable"}"#);
+    assert_eq!(maintenance.body.as_ref().expect("a body").text, r#"{"error":"concierge_unavailable"}"#);
     let admin = &gateway.routes["admin"];
     assert_eq!(admin.allow[0].to_string(), "192.0.2.0/24");
     assert_eq!(admin.response_headers.set[0].1, Template::try_from("default-src 'self'").expect("a value"));
@@ -201,6 +201,28 @@ fn every_kind_of_match() {
     let endpoints: Vec<_> =
         gateway.services["web"].releases["default"].endpoints.iter().map(|at| at.value.to_string()).collect();
     assert_eq!(endpoints, ["unix:/run/web.sock", "[2001:db8::7]:80", "web.example:80"]);
+}
+
+#[test]
+fn maintenance_is_off_and_says_503_unless_the_file_says_otherwise() {
+    let gateway = good("maintenance.yaml").gateway;
+    let of = |route: &str| gateway.routes[route].maintenance.clone().expect("maintenance");
+    let unsaid = Maintenance {
+        on: false,
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        body: None,
+        page: None,
+        retry_after: None,
+        allow: Vec::new(),
+    };
+    assert_eq!(of("bare"), unsaid);
+    let whole = of("whole");
+    assert_eq!((whole.on, whole.status), (true, StatusCode::INTERNAL_SERVER_ERROR));
+    let body = whole.body.expect("a body");
+    assert_eq!((body.content_type.as_str(), body.text.as_str()), ("text/plain; charset=utf-8", "back soon"));
+    let page = whole.page.expect("a page").value;
+    assert_eq!(page, Path::new("/etc/gateway/pages/maintenance.html"), "relative to the file");
+    assert_eq!((whole.retry_after, whole.allow.len()), (Some(seconds(300)), 1));
 }
 
 #[test]

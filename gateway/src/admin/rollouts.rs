@@ -92,7 +92,7 @@ async fn set_weight(
 }
 
 /// Longer than nothing; [`parse_duration`] has an upper bound.
-fn lasting(text: &str) -> Result<Duration, Problem> {
+pub(super) fn lasting(text: &str) -> Result<Duration, Problem> {
     match parse_duration(text) {
         Ok(Duration::ZERO) => Err(bad("expires: it would be over at once".into())),
         Ok(lasts) => Ok(lasts),
@@ -140,12 +140,12 @@ fn unknown(rollouts: &Rollouts, service: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+pub(super) fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     let bad = |rejection: JsonRejection| Problem::new(rejection.status(), rejection.body_text());
     body.map(|Json(value)| value).map_err(bad)
 }
 
-fn bad(detail: String) -> Problem {
+pub(super) fn bad(detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 

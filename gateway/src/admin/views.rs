@@ -9,11 +9,11 @@ use gateway_core::name::{ListenerName, RouteName};
 use gateway_core::route::rule::{HostPattern, Match, PathRule, ValueRule};
 use serde_json::{Value, json};
 
-use super::rollouts;
+use super::{maintenance, rollouts};
 use crate::explain::{Entrance, policies, releases};
 use crate::listener::Listener;
 use crate::runtime::Runtime;
-use crate::snapshot::{ServedCertificate, Snapshot};
+use crate::snapshot::{Route, ServedCertificate, Snapshot};
 use crate::telemetry::labels::{Label, Reload};
 use crate::telemetry::rfc3339::Rfc3339;
 use crate::upstream::Service;
@@ -48,6 +48,7 @@ pub(super) fn status(runtime: &Runtime) -> Value {
         "last_reload": last_reload,
         "listeners": listeners(&snapshot),
         "kill": runtime.rollouts.is_killed(),
+        "maintenance": maintenance::lines(runtime),
         "rollouts": rollouts::lines(&runtime.rollouts),
         "releases": snapshot.services.values().flat_map(|service| shares(service)).collect::<Vec<_>>(),
         "unavailable": snapshot.services.values().flat_map(|service| unavailable(service)).collect::<Vec<_>>(),
@@ -112,17 +113,17 @@ fn warnings(report: &Report) -> Vec<Value> {
 
 /// Every route in the order of precedence.
 pub(super) fn routes(snapshot: &Snapshot) -> Value {
-    let known = |name| Some((name, snapshot.model.routes.get(name)?));
-    let routes = snapshot.routes.in_order().filter_map(|(name, _)| known(name));
-    let view = |(name, route): (&RouteName, &model::Route)| {
-        json!({
+    let view = |(name, served): (&RouteName, &Arc<Route>)| {
+        let (route, standing) = (snapshot.model.routes.get(name)?, served.maintenance.standing());
+        Some(json!({
             "name": name,
             "match": matches(&route.matches),
             "action": action(&route.action),
-            "policies": policies::of(route),
-        })
+            "maintenance": maintenance::view(standing),
+            "policies": policies::of(route, &standing),
+        }))
     };
-    json!({ "routes": routes.map(view).collect::<Vec<_>>() })
+    json!({ "routes": snapshot.routes.in_order().filter_map(view).collect::<Vec<_>>() })
 }
 
 /// What a route asks; what it does not ask is an empty list.

@@ -151,7 +151,7 @@ fn service(text: &str) -> Result<ServiceName, InvalidName> {
 }
 
 /// Checked here, so that a mistake is one of the command line.
-fn lasting(text: &str) -> Result<String, String> {
+pub(super) fn lasting(text: &str) -> Result<String, String> {
     match parse_duration(text) {
         Ok(Duration::ZERO) => Err("it would be over at once".into()),
         Ok(_) => Ok(text.to_owned()),

@@ -10,6 +10,7 @@ use gateway_core::rollout::{Counts, Rollout, Sample, Target};
 use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
+use crate::maintenance::Switchboard;
 use crate::rollouts::Rollouts;
 use crate::rollouts::announce::Announcer;
 use crate::rollouts::division::Division;
@@ -29,7 +30,9 @@ pub(crate) fn compile(loaded: Loaded) -> Result<Snapshot, Report> {
     let metrics = Metrics::new(SystemTime::now());
     let (names, registry, tickets) = (Names::default(), Registry::default(), Tickets::default());
     let (announcer, _nobody_listens) = Announcer::new();
-    let rollouts = Rollouts::new(Arc::new(Store::blank()), announcer);
+    let store = Arc::new(Store::blank());
+    let maintenance = Switchboard::new(store.clone(), announcer.clone());
+    let rollouts = Rollouts::new(store, announcer, metrics.kill_switch());
     let limits = Limits::default();
     let materials = Materials {
         metrics: &metrics,
@@ -37,6 +40,7 @@ pub(crate) fn compile(loaded: Loaded) -> Result<Snapshot, Report> {
         limits: &limits,
         names: &names,
         rollouts: &rollouts,
+        maintenance: &maintenance,
     };
     let snapshot = Snapshot::compile(1, loaded, &materials, &tickets)?;
     snapshot.services.values().for_each(|service| divide(service));

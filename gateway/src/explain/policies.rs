@@ -1,8 +1,13 @@
 //! What a route does to requests beside sending them somewhere, in words.
 
+use std::time::UNIX_EPOCH;
+
 use gateway_core::config::model::{HeaderEdits, PathRewrite, Route};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::maintenance::Standing;
+use crate::telemetry::rfc3339::Rfc3339;
 
 /// One policy of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +21,7 @@ pub(crate) struct Policy {
 /// Says what a policy does on a route that has it.
 type Describe = fn(&Route) -> Option<String>;
 
-/// Every policy, in the order they act on a request; a new one is a line here and a function below.
+/// Every policy that the file alone decides, in the order they act on a request; a new one is a line here and a function below.
 const POLICIES: &[(&str, Describe)] = &[
     ("allow", allow),
     ("deny", deny),
@@ -29,12 +34,34 @@ const POLICIES: &[(&str, Describe)] = &[
     ("headers.response", response_headers),
 ];
 
-/// The policies a route has, in the order they act.
-pub(crate) fn of(route: &Route) -> Vec<Policy> {
-    let present = |(name, describe): &(&str, Describe)| {
-        Some(Policy { name: (*name).to_owned(), does: describe(route)? })
+/// The policies a route has, in the order they act. The first is maintenance, as it stands at the moment.
+pub(crate) fn of(route: &Route, standing: &Standing) -> Vec<Policy> {
+    let policy = |name: &str, does| Policy { name: name.to_owned(), does };
+    let maintenance = maintenance(route, standing).map(|does| policy("maintenance", does));
+    let present = |(name, describe): &(&str, Describe)| Some(policy(name, describe(route)?));
+    maintenance.into_iter().chain(POLICIES.iter().filter_map(present)).collect()
+}
+
+/// Nothing for a route that has none and was not switched by hand.
+fn maintenance(route: &Route, standing: &Standing) -> Option<String> {
+    let said = route.maintenance.as_ref();
+    if said.is_none() && standing.thrown.is_none() {
+        return None;
+    }
+    let who = match standing.thrown {
+        None => "as the file says".to_owned(),
+        Some(thrown) => match thrown.until {
+            None => "switched by hand".to_owned(),
+            Some(until) => format!("switched by hand until {}", Rfc3339(UNIX_EPOCH + until)),
+        },
     };
-    POLICIES.iter().filter_map(present).collect()
+    if !standing.is_on() {
+        return Some(format!("off, {who}"));
+    }
+    let status = said.map_or(503, |said| said.status.as_u16());
+    let but = said.filter(|said| !said.allow.is_empty());
+    let but = but.map_or(String::new(), |said| format!(" but clients in {}", list(&said.allow)));
+    Some(format!("on, {who}: everybody{but} gets {status}"))
 }
 
 fn allow(route: &Route) -> Option<String> {

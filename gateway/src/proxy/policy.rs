@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod cors;
+pub(crate) mod maintenance;
 pub(crate) mod rate_limits;
 
 use pingora::proxy::Session;
@@ -22,9 +23,16 @@ pub(super) async fn admit(
     ctx: &mut Context,
     route: &Route,
 ) -> Result<Option<Answer>, Rejection> {
-    route.access.admit(ctx.client.ip)?;
-    if let Some(answer) = preflight(session, ctx, route) {
+    let preflight = preflight(session, ctx, route);
+    // A page must get leave to ask before it can read that the route is in maintenance.
+    if preflight.is_none()
+        && let Some(answer) = route.maintenance.answer(&session.req_header().headers, ctx)
+    {
         return Ok(Some(answer));
+    }
+    route.access.admit(ctx.client.ip)?;
+    if preflight.is_some() {
+        return Ok(preflight);
     }
     route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
     body_length(ctx, route)?;

@@ -114,29 +114,33 @@ impl Rejection {
 
     /// The body, as the client prefers it: HTML for browsers, JSON for everybody else.
     pub(crate) fn body(self, request: &HeaderMap, request_id: &HeaderValue) -> (HeaderValue, Bytes) {
-        let id = request_id.to_str().unwrap_or_default();
-        let status = self.status();
-        let reason = status.canonical_reason().unwrap_or("Error");
-        if prefers_html(request) {
-            let page = format!(
-                "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code} {reason}</title>\
-                 <h1>{reason}</h1><p>{code} · <code>{word}</code></p><p>Request <code>{id}</code></p></html>\n",
-                code = status.as_u16(),
-                word = self.code(),
-            );
-            return (HeaderValue::from_static("text/html; charset=utf-8"), page.into());
-        }
-        let json = format!(
-            "{{\"error\":\"{}\",\"status\":{},\"request_id\":\"{id}\"}}\n",
-            self.code(),
-            status.as_u16()
-        );
-        (HeaderValue::from_static("application/json"), json.into())
+        own_body(self.status(), self.code(), request, request_id)
     }
 }
 
+/// A small page or JSON object that says `word`, and which request it was.
+pub(crate) fn own_body(
+    status: StatusCode,
+    word: &str,
+    request: &HeaderMap,
+    request_id: &HeaderValue,
+) -> (HeaderValue, Bytes) {
+    let id = request_id.to_str().unwrap_or_default();
+    let code = status.as_u16();
+    if prefers_html(request) {
+        let reason = status.canonical_reason().unwrap_or("Error");
+        let page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code} {reason}</title>\
+             <h1>{reason}</h1><p>{code} · <code>{word}</code></p><p>Request <code>{id}</code></p></html>\n",
+        );
+        return (HeaderValue::from_static("text/html; charset=utf-8"), page.into());
+    }
+    let json = format!("{{\"error\":\"{word}\",\"status\":{code},\"request_id\":\"{id}\"}}\n");
+    (HeaderValue::from_static("application/json"), json.into())
+}
+
 /// Browsers name `text/html`; what names JSON first, or nothing, is a program.
-fn prefers_html(request: &HeaderMap) -> bool {
+pub(crate) fn prefers_html(request: &HeaderMap) -> bool {
     let Some(accept) = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
         return false;
     };

@@ -1,4 +1,4 @@
-//! What happens after a rollout has changed: it is logged, counted, written down, and then told.
+//! What happens after a rollout has changed or a switch was thrown: it is logged, counted, written down, and then told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 use super::events::{Event, Events, Kind, place};
 use super::notify::Notifier;
 use super::store::Store;
+use super::switches::Switched;
 use crate::telemetry::labels::Rollback;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,6 +36,8 @@ pub(crate) struct Announcement {
 #[derive(Debug)]
 pub(crate) enum Message {
     Changed(Announcement),
+    /// Moved and remembered already.
+    Switched(Switched),
     /// Everything before is to be on disk; answered with whether it is.
     Flush(oneshot::Sender<bool>),
 }
@@ -53,6 +56,10 @@ impl Announcer {
     pub(crate) fn announce(&self, announcement: Announcement) {
         // The receiver goes only with the process.
         let _ = self.0.send(Message::Changed(announcement));
+    }
+
+    pub(crate) fn announce_switch(&self, switched: Switched) {
+        let _ = self.0.send(Message::Switched(switched));
     }
 
     /// Waits at most `patience` until everything announced so far is on disk; says whether it is.
@@ -80,6 +87,7 @@ impl Teller {
             tokio::select! {
                 message = messages.recv() => match message {
                     Some(Message::Changed(announcement)) => self.tell(announcement).await,
+                    Some(Message::Switched(switched)) => self.tell_switch(switched).await,
                     Some(Message::Flush(done)) => {
                         let _ = done.send(self.save().await);
                     }
@@ -108,6 +116,13 @@ impl Teller {
                 self.notifier.notify(receiver, &event);
             }
         }
+    }
+
+    async fn tell_switch(&self, switched: Switched) {
+        let route = switched.route.as_ref().map_or("", |route| route.as_str());
+        tracing::warn!(switch = ?switched.kind, route, to = ?switched.to, by = ?switched.by, "{switched}");
+        self.save().await;
+        self.events.publish_switch(switched);
     }
 
     /// Writes what is not on disk yet, where a slow disk delays nobody else; says whether all of it is now.
@@ -157,6 +172,7 @@ mod tests {
     use gateway_core::unit::Weight;
 
     use super::*;
+    use crate::rollouts::events::Told;
     use crate::rollouts::supervisor::Remembered;
 
     fn rolled_back() -> Change {
@@ -197,7 +213,8 @@ mod tests {
         let shown = metrics.encode("");
         assert!(shown.contains("rollbacks_total{service=\"api\",reason=\"error_rate\"} 1\n"), "{shown}");
         let (told, _) = events.since(0);
-        assert_eq!(told.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::RolledBack]);
+        let [Told::Rollout(event)] = &told[..] else { panic!("one event: {told:?}") };
+        assert_eq!(event.kind, Kind::RolledBack);
         drop(announcer);
         working.await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! The changes of all rollouts as a stream, with a memory for those who come late.
+//! The changes of all rollouts and switches as a stream, with a memory for those who come late.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use gateway_core::rollout::{Cause, Change, Counts, State};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::broadcast;
+
+use super::switches::Switched;
 
 /// How many events are kept.
 const KEPT: usize = 1000;
@@ -161,17 +163,49 @@ pub(crate) fn place(state: State) -> String {
     format!("{state}{reason}{step}")
 }
 
+/// A switch that was thrown, as it is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SwitchEvent {
+    /// As that of an [`Event`].
+    pub(crate) id: u64,
+    pub(crate) switched: Switched,
+}
+
+/// What is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Told {
+    Rollout(Arc<Event>),
+    Switch(Arc<SwitchEvent>),
+}
+
+impl Told {
+    /// Greater than that of everything told before.
+    pub(crate) fn id(&self) -> u64 {
+        match self {
+            Self::Rollout(event) => event.id,
+            Self::Switch(event) => event.id,
+        }
+    }
+}
+
 /// The last events, and the way to hear of the next.
 #[derive(Debug)]
 pub(crate) struct Events {
     ring: Mutex<Ring>,
-    next: broadcast::Sender<Arc<Event>>,
+    next: broadcast::Sender<Told>,
 }
 
 #[derive(Debug)]
 struct Ring {
     last: u64,
-    events: VecDeque<Arc<Event>>,
+    events: VecDeque<Told>,
+}
+
+impl Ring {
+    fn next_id(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
 }
 
 impl Default for Events {
@@ -189,21 +223,33 @@ impl Events {
         let text = Event::sentence(service, &change);
         let (at, kind) = (change.at.as_secs_f64(), Kind::of(&change));
         let mut ring = self.ring.lock();
-        ring.last += 1;
-        let event = Arc::new(Event { id: ring.last, at, service: service.clone(), kind, text, change });
-        if ring.events.len() == KEPT {
-            ring.events.pop_front();
-        }
-        ring.events.push_back(event.clone());
-        // Nobody needs to listen. Sent under the lock, so that nobody who begins misses it or hears it twice.
-        let _ = self.next.send(event.clone());
+        let id = ring.next_id();
+        let event = Arc::new(Event { id, at, service: service.clone(), kind, text, change });
+        self.tell(&mut ring, Told::Rollout(event.clone()));
         event
     }
 
+    /// Tells that a switch was thrown, likewise.
+    pub(crate) fn publish_switch(&self, switched: Switched) {
+        let mut ring = self.ring.lock();
+        let id = ring.next_id();
+        self.tell(&mut ring, Told::Switch(Arc::new(SwitchEvent { id, switched })));
+    }
+
+    /// Called with the ring locked, so that nobody who begins to listen misses it or hears it twice.
+    fn tell(&self, ring: &mut Ring, told: Told) {
+        if ring.events.len() == KEPT {
+            ring.events.pop_front();
+        }
+        ring.events.push_back(told.clone());
+        // Nobody needs to listen.
+        let _ = self.next.send(told);
+    }
+
     /// The kept events after the one with this id, and every one that follows.
-    pub(crate) fn since(&self, id: u64) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+    pub(crate) fn since(&self, id: u64) -> (Vec<Told>, broadcast::Receiver<Told>) {
         let ring = self.ring.lock();
-        let kept = ring.events.iter().filter(|event| event.id > id).cloned().collect();
+        let kept = ring.events.iter().filter(|told| told.id() > id).cloned().collect();
         (kept, self.next.subscribe())
     }
 }
@@ -269,10 +315,12 @@ mod tests {
         let publish = || events.publish(&service(), change(Cause::Paused, State::Completed, 10.0));
         let (first, second) = (publish(), publish());
         let (kept, mut next) = events.since(first.id);
-        assert_eq!(kept, std::slice::from_ref(&second));
+        assert_eq!(kept, [Told::Rollout(second.clone())]);
         let third = publish();
         assert_eq!(third.id, second.id + 1);
-        assert_eq!(next.recv().await.unwrap(), third);
+        assert_eq!(next.recv().await.unwrap(), Told::Rollout(third));
+        events.publish_switch(Switched::kill(Duration::from_secs(1_800_000_000), true));
+        assert_eq!(next.recv().await.unwrap().id(), second.id + 2, "one count for all that is told");
     }
 
     #[test]
@@ -280,7 +328,7 @@ mod tests {
         let events = Events::default();
         let published = |_| events.publish(&service(), change(Cause::Paused, State::Completed, 10.0)).id;
         let ids: Vec<u64> = (0..=KEPT).map(published).collect();
-        let kept: Vec<u64> = events.since(0).0.iter().map(|event| event.id).collect();
+        let kept: Vec<u64> = events.since(0).0.iter().map(Told::id).collect();
         assert_eq!(kept, ids[1..]);
     }
 

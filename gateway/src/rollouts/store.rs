@@ -4,23 +4,21 @@
 //! replaced as a whole or not at all: written beside the old one, brought to disk, renamed. What cannot be written is
 //! kept here and tried again; what cannot be read is moved aside and told, and traffic goes on either way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use gateway_core::name::ServiceName;
+use gateway_core::name::{RouteName, ServiceName};
 use gateway_core::rollout::Record;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::supervisor::Remembered;
+use super::switches::{Switched, Switches, Thrown};
 use crate::telemetry::counters::ShardedCounter;
-
-/// The form of `switches.json`; another one is not read.
-const SWITCHES_VERSION: u32 = 1;
 
 /// How often the log repeats that nothing can be written.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -61,21 +59,6 @@ struct ServiceFile {
     rollouts: Vec<Record>,
 }
 
-/// `switches.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Switches {
-    version: u32,
-    /// Whether everything goes to stable.
-    kill: bool,
-}
-
-impl Default for Switches {
-    fn default() -> Self {
-        Self { version: SWITCHES_VERSION, kill: false }
-    }
-}
-
 /// What a file holds.
 enum Found<T> {
     Nothing,
@@ -97,7 +80,8 @@ impl Store {
 
     /// Opens the directory, which is made if need be, and reads the switches. Failed writes are counted.
     ///
-    /// Switches that cannot be read are taken for thrown: nobody knows what they kept from happening.
+    /// Of switches that cannot be read, the kill switch is taken for thrown: nobody knows what it kept from happening. No
+    /// route goes into maintenance for it: that is what the file says.
     pub(crate) fn open(path: PathBuf, write_failures: Arc<ShardedCounter>) -> Self {
         let store = Self { path, write_failures, ..Self::blank() };
         let directory = store.path.join("rollouts");
@@ -106,12 +90,16 @@ impl Store {
             tracing::error!(%path, %error, "rollouts cannot be remembered: make this a directory that can be written");
         }
         let file = store.path.join("switches.json");
-        let switches = match read(&file, |found: &Switches| found.version == SWITCHES_VERSION) {
+        let switches = match read(&file, Switches::is_current) {
             Found::Nothing => Kept::default(),
             Found::Value(value) => Kept { value, unsaved: false },
             Found::Unreadable(reason) => {
-                set_aside(&file, &reason, "the kill switch is taken for thrown until it is thrown back");
-                Kept { value: Switches { kill: true, ..Switches::default() }, unsaved: true }
+                set_aside(
+                    &file,
+                    &reason,
+                    "the kill switch is taken for thrown until it is thrown back, and the maintenance of routes is as the file says",
+                );
+                Kept { value: Switches::unknown(), unsaved: true }
             }
         };
         store.memory.lock().switches = switches;
@@ -157,10 +145,26 @@ impl Store {
         self.memory.lock().switches.value.kill
     }
 
-    /// Remembers the kill switch; [`Self::write`] brings it to disk.
-    pub(crate) fn set_killed(&self, on: bool) {
-        self.memory.lock().switches =
-            Kept { value: Switches { kill: on, ..Switches::default() }, unsaved: true };
+    /// The maintenance of a route, if it was switched by hand.
+    pub(crate) fn thrown(&self, route: &RouteName) -> Option<Thrown> {
+        self.memory.lock().switches.value.maintenance.get(route).copied()
+    }
+
+    /// Every route whose maintenance was switched by hand.
+    pub(crate) fn all_thrown(&self) -> BTreeMap<RouteName, Thrown> {
+        self.memory.lock().switches.value.maintenance.clone()
+    }
+
+    /// The last changes of switches, the newest last.
+    pub(crate) fn switch_history(&self) -> VecDeque<Switched> {
+        self.memory.lock().switches.value.history.clone()
+    }
+
+    /// Remembers that a switch was thrown; [`Self::write`] brings it to disk.
+    pub(crate) fn switch(&self, switched: &Switched) {
+        let switches = &mut self.memory.lock().switches;
+        switches.value.apply(switched);
+        switches.unsaved = true;
     }
 
     /// Whether something waits to be written.
@@ -282,6 +286,7 @@ mod tests {
     use gateway_core::rollout::{Command, Rollout, Target};
 
     use super::*;
+    use crate::rollouts::switches::Position;
 
     fn service() -> ServiceName {
         ServiceName::new("api").unwrap()
@@ -298,6 +303,10 @@ mod tests {
         let mut rollout = Rollout::new(now, target);
         rollout.command(now, Command::Abort).unwrap();
         vec![rollout.record()]
+    }
+
+    fn kill(on: bool) -> Switched {
+        Switched::kill(Duration::from_secs(1_800_000_000), on)
     }
 
     fn open(path: &Path) -> Store {
@@ -374,7 +383,7 @@ mod tests {
         let store = Store::open(state.clone(), failures.clone());
         assert!(matches!(store.recall(&service()), Remembered::Nothing));
         store.remember(&service(), records());
-        store.set_killed(true);
+        store.switch(&kill(true));
         assert!(!store.write());
         assert!(store.is_behind());
         assert_eq!(failures.sum(), 2);
@@ -390,7 +399,7 @@ mod tests {
         assert!(!open(directory.path()).is_killed());
         for on in [true, false] {
             let store = open(directory.path());
-            store.set_killed(on);
+            store.switch(&kill(on));
             assert!(store.write());
             assert_eq!(open(directory.path()).is_killed(), on);
         }
@@ -399,6 +408,25 @@ mod tests {
         assert!(store.is_killed());
         assert!(store.write());
         assert!(open(directory.path()).is_killed());
+    }
+
+    #[test]
+    fn maintenance_outlives_the_process_and_what_is_unreadable_puts_no_route_into_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (route, at) = (RouteName::new("web").unwrap(), Duration::from_secs(1_800_000_000));
+        let store = open(directory.path());
+        store.switch(&Switched::maintenance(at, route.clone(), Position::On, None));
+        store.switch(&kill(true));
+        assert!(store.write());
+        let next = open(directory.path());
+        assert_eq!(next.thrown(&route), Some(Thrown { on: true, since: at, until: None }));
+        assert_eq!((next.is_killed(), next.switch_history().len()), (true, 2));
+
+        let file = directory.path().join("switches.json");
+        let torn = fs::read_to_string(&file).unwrap().replace("true,", "tru");
+        fs::write(&file, torn).unwrap();
+        let next = open(directory.path());
+        assert_eq!((next.thrown(&route), next.is_killed()), (None, true));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::*;
 use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load;
+use crate::maintenance::Switchboard;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::registry::Registry;
 use crate::upstream::resolve::Names;
@@ -36,7 +37,7 @@ impl Process {
         let store = Store::open(directory.path().join("state"), metrics.state_write_failures());
         let store = Arc::new(store);
         let (announcer, messages) = Announcer::new();
-        let rollouts = Rollouts::new(store.clone(), announcer);
+        let rollouts = Rollouts::new(store.clone(), announcer, metrics.kill_switch());
         let (registry, names) = Default::default();
         Self { metrics, registry, names, store, rollouts, messages, snapshot: None }
     }
@@ -54,8 +55,9 @@ impl Process {
             return Err(problem.message.clone());
         }
         let (metrics, registry, names) = (&self.metrics, &self.registry, &self.names);
-        let materials =
-            Materials { metrics, registry, limits: &Limits::default(), names, rollouts: &self.rollouts };
+        let maintenance = &Switchboard::new(self.store.clone(), Announcer::new().0);
+        let (limits, rollouts) = (&Limits::default(), &self.rollouts);
+        let materials = Materials { metrics, registry, limits, names, rollouts, maintenance };
         let next = Snapshot::compile(1, loaded, &materials, &Tickets::default()).unwrap();
         self.rollouts.follow(&next);
         self.snapshot = Some(next);

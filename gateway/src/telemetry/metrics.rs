@@ -47,6 +47,8 @@ pub struct Metrics {
     connections: Family<Occupancy, 1>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
+    maintenance: Family<Gauge, 1>,
+    kill_switch: Single<Gauge>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -137,6 +139,12 @@ impl Metrics {
                 "Requests a rate limit was asked about.",
                 ["limit"],
             ),
+            maintenance: Family::new("maintenance", "1 while the route is in maintenance.", ["route"]),
+            kill_switch: Single::new(
+                "kill_switch",
+                "1 while the kill switch sends everything to stable.",
+                [],
+            ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -211,6 +219,16 @@ impl Metrics {
     /// What a rate limit says to requests.
     pub fn rate_limit(&self, limit: &LimitName) -> Arc<CounterBy<LimitDecision>> {
         self.rate_limits.series([limit.as_str()])
+    }
+
+    /// Whether a route is in maintenance: 1 or 0.
+    pub fn maintenance(&self, route: &RouteName) -> Arc<Gauge> {
+        self.maintenance.series([route.as_str()])
+    }
+
+    /// Whether the kill switch sends everything to stable: 1 or 0.
+    pub fn kill_switch(&self) -> Arc<Gauge> {
+        Arc::clone(&self.kill_switch.handle)
     }
 
     /// What is shown of a service's rollouts.
@@ -294,6 +312,8 @@ impl Metrics {
             self.connections.collect(),
             self.bad_requests.collect(),
             self.rate_limits.collect(),
+            self.maintenance.collect(),
+            self.kill_switch.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];

@@ -12,6 +12,7 @@ mod grpc;
 mod headers;
 mod health;
 mod limits;
+mod maintenance;
 mod malformed;
 mod names;
 mod proxy_protocol;

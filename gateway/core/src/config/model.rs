@@ -794,8 +794,10 @@ pub struct Maintenance {
     pub on: bool,
     /// 503 unless said otherwise.
     pub status: StatusCode,
-    /// JSON or text.
-    pub body: Body,
+    /// JSON or text; the gateway's own where there is none.
+    pub body: Option<Body>,
+    /// HTML for clients that prefer it.
+    pub page: Option<At<PathBuf>>,
     /// The Retry-After sent along.
     pub retry_after: Option<Duration>,
     /// Clients that pass all the same.

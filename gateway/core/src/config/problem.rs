@@ -196,7 +196,7 @@ impl Diagnostic for Problem {
 }
 
 /// The declared names in order, for a help text: `declared services: api, web`. Long lists are cut.
-pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 12;
     let mut names = names.into_iter();
     let mut shown: Vec<&str> = names.by_ref().take(SHOWN).collect();
@@ -210,7 +210,7 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The candidate that looks most like `text`, if one is near enough to have been meant.
-pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const NEAR: f64 = 0.8;
     const LONGEST: usize = 100;
     const SHORTEST: usize = 3;

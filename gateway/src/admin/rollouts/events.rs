@@ -1,8 +1,7 @@
-//! `GET /v1/events`: changes of rollouts as they happen (server-sent events, HTML §9.2).
+//! `GET /v1/events`: changes of rollouts and switches as they happen (server-sent events, HTML §9.2).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -11,13 +10,13 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 
 use super::view;
 use crate::admin::Shared;
 use crate::admin::problem::Problem;
-use crate::rollouts::events::Event;
+use crate::rollouts::events::{Event, SwitchEvent, Told};
 
 /// Where a reader begins: after the event of this id; without one, with the next that happens.
 #[derive(Deserialize)]
@@ -43,8 +42,8 @@ pub(super) async fn stream(
 
 /// What one reader has yet to be sent.
 struct Reader {
-    kept: VecDeque<Arc<Event>>,
-    next: Receiver<Arc<Event>>,
+    kept: VecDeque<Told>,
+    next: Receiver<Told>,
 }
 
 impl Reader {
@@ -54,18 +53,40 @@ impl Reader {
             Some(kept) => kept,
             None => self.next.recv().await.ok()?,
         };
-        Some((Ok(told(&event)), self))
+        Some((Ok(sent(&event)), self))
     }
 }
 
-fn told(event: &Event) -> sse::Event {
-    let data = json!({
+fn sent(told: &Told) -> sse::Event {
+    let data = match told {
+        Told::Rollout(event) => rollout(event),
+        Told::Switch(event) => switch(event),
+    };
+    sse::Event::default().id(told.id().to_string()).data(data.to_string())
+}
+
+fn rollout(event: &Event) -> Value {
+    json!({
         "id": event.id,
         "at": event.at,
         "service": event.service,
         "kind": event.kind,
         "text": event.text,
         "change": view::change(&event.change),
-    });
-    sse::Event::default().id(event.id.to_string()).data(data.to_string())
+    })
+}
+
+/// Times are seconds since 1970, as in every event.
+fn switch(event: &SwitchEvent) -> Value {
+    let SwitchEvent { id, switched } = event;
+    json!({
+        "id": id,
+        "at": switched.at.as_secs_f64(),
+        "kind": switched.kind,
+        "text": switched.to_string(),
+        "route": switched.route,
+        "to": switched.to,
+        "until": switched.until.map(|until| until.as_secs_f64()),
+        "by": switched.by,
+    })
 }

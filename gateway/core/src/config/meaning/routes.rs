@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use super::Meaning;
 use super::policies::trimmed;
 use crate::config::decode::{AtLeastOne, Map, Named, OneOrMany};
-use crate::config::leaf::{Expression, FieldName, FieldValue, Host, MethodName, Status, UrlPath};
-use crate::config::model::{Action, At, Body, Route};
+use crate::config::leaf::{Expression, FieldName, FieldValue, FilePath, Host, MethodName, Status, UrlPath};
+use crate::config::model::{Action, At, Body, Maintenance, Route};
 use crate::config::problem::{Code, Problem, list, nearest};
 use crate::config::raw::File;
 use crate::config::raw::route as raw;
@@ -58,7 +58,7 @@ impl Meaning<'_> {
             rewrite: self.rewrite(raw.rewrite.as_deref(), &matches),
             basic_auth: raw.basic_auth.as_ref().map(|auth| self.basic_auth(auth)),
             compress: raw.compress.unwrap_or(false),
-            maintenance: raw.maintenance.as_deref().map(maintenance),
+            maintenance: raw.maintenance.as_deref().map(|raw| self.maintenance(raw)),
             matches,
             action: action?,
         })
@@ -188,6 +188,18 @@ impl Meaning<'_> {
         Action::Respond { status: raw.status.map_or(StatusCode::OK, |Status(status)| status), headers, body }
     }
 
+    fn maintenance(&self, raw: &raw::Maintenance) -> Maintenance {
+        let page = |page: &At<FilePath>| At { value: self.path(&page.value.0), span: page.span };
+        Maintenance {
+            on: raw.on.unwrap_or(false),
+            status: raw.status.map_or(StatusCode::SERVICE_UNAVAILABLE, |Status(status)| status),
+            body: raw.body.as_ref().map(|text| body(Some(text))),
+            page: raw.page.as_ref().map(page),
+            retry_after: raw.retry_after.as_ref().map(|period| period.0),
+            allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
+        }
+    }
+
     fn limits(&mut self, raw: Option<&OneOrMany<At<String>>>, declared: &Declared<'_>) -> Vec<LimitName> {
         let mut limits = Vec::new();
         for limit in slice(raw) {
@@ -285,15 +297,5 @@ fn body(raw: Option<&BodyText>) -> Body {
         Some(BodyText::Json(value)) => {
             Body { content_type: "application/json".into(), text: value.to_string() }
         }
-    }
-}
-
-fn maintenance(raw: &raw::Maintenance) -> crate::config::model::Maintenance {
-    crate::config::model::Maintenance {
-        on: raw.on.unwrap_or(false),
-        status: raw.status.map_or(StatusCode::SERVICE_UNAVAILABLE, |Status(status)| status),
-        body: body(raw.body.as_ref()),
-        retry_after: raw.retry_after.as_ref().map(|period| period.0),
-        allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
     }
 }

@@ -3,7 +3,7 @@
 use super::value::{BodyText, HeaderText, ValueMatch};
 use crate::config::decode::{AtLeastOne, Map, OneOrMany, Rare, mapping};
 use crate::config::leaf::{
-    Cidr, Expression, FieldName, FieldValue, Host, MethodName, Period, Status, UrlPath,
+    Cidr, Expression, FieldName, FieldValue, FilePath, Host, MethodName, Period, Status, UrlPath,
 };
 use crate::config::model::{At, LimitKey, LimitScope, StoreDown};
 use crate::unit::{ByteSize, Rate};
@@ -139,9 +139,11 @@ mapping! {
         on: Option<bool>,
         /// Default: 503.
         status: Option<Status>,
-        /// A text, or a mapping that is sent as JSON. Default: empty.
+        /// A text, or a mapping that is sent as JSON. Default: the gateway's own JSON, or page for browsers.
         body: Option<BodyText>,
-        /// Sent as Retry-After. Default: not sent.
+        /// A file of HTML for clients that prefer it, as browsers do; watched for changes. Default: they get `body`.
+        page: Option<At<FilePath>>,
+        /// Sent as Retry-After. Default: until a switch thrown for a time ends, else not sent.
         retry_after: Option<Period>,
         /// Clients that pass all the same. Default: none.
         allow: Option<AtLeastOne<Cidr>>,
