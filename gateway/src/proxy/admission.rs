@@ -140,9 +140,11 @@ fn host(request: &RequestHeader) -> Result<String, Rejection> {
     super::host::normalise(text).ok_or(Rejection::BadHost)
 }
 
-/// What HTTP/1 and HTTP/2 forbid and Pingora lets through.
+/// What HTTP/2 forbids and Pingora lets through (RFC 9113 §8.2.2).
 fn check_fields(request: &RequestHeader) -> Result<(), Rejection> {
-    let http2 = request.version == Version::HTTP_2;
+    if request.version != Version::HTTP_2 {
+        return Ok(());
+    }
     let connection_specific = [
         header::CONNECTION,
         header::TRANSFER_ENCODING,
@@ -150,11 +152,11 @@ fn check_fields(request: &RequestHeader) -> Result<(), Rejection> {
         http::HeaderName::from_static("keep-alive"),
         http::HeaderName::from_static("proxy-connection"),
     ];
-    if http2 && connection_specific.iter().any(|name| request.headers.contains_key(name)) {
+    if connection_specific.iter().any(|name| request.headers.contains_key(name)) {
         return Err(Rejection::BadFields);
     }
     let te = request.headers.get(header::TE);
-    if http2 && te.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    if te.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         return Err(Rejection::BadFields);
     }
     Ok(())
@@ -165,9 +167,11 @@ fn asked_of_the_gateway_itself(request: &RequestHeader) -> Option<Answer> {
     if request.method == Method::OPTIONS && request.raw_path() == b"*" {
         return Some(Answer::empty(http::StatusCode::NO_CONTENT));
     }
-    let limited = matches!(request.method, Method::OPTIONS | Method::TRACE);
+    if !matches!(request.method, Method::OPTIONS | Method::TRACE) {
+        return None;
+    }
     let hops = request.headers.get(header::MAX_FORWARDS)?;
-    (limited && hops.as_bytes() == b"0").then(|| Answer::empty(http::StatusCode::OK))
+    (hops.as_bytes() == b"0").then(|| Answer::empty(http::StatusCode::OK))
 }
 
 fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<Arc<Route>, Rejection> {

@@ -13,13 +13,13 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::Context;
+use super::identity::TRACE_PARENT;
 use super::rejection::Rejection;
 use super::shape;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Room for the fields that are added to a message on its way.
 const ADDED: usize = 8;

@@ -9,6 +9,9 @@ use gateway_core::request_id::{self, RequestId};
 use gateway_core::trace_context::TraceParent;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+/// The header of W3C Trace Context.
+pub(crate) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// A fresh request id.
 pub(crate) fn mint_request_id() -> RequestId {
     RequestId::mint(fastrand::u128(..))
@@ -16,13 +19,14 @@ pub(crate) fn mint_request_id() -> RequestId {
 
 /// The id of a request: the inbound one where the peer is trusted and it is well-formed, else a fresh one.
 pub(crate) fn request_id(headers: &HeaderMap, name: &HeaderName, trusted: bool) -> HeaderValue {
-    let inbound = headers.get(name).filter(|value| trusted && request_id::accept(value).is_some());
+    let inbound = if trusted { headers.get(name) } else { None };
+    let inbound = inbound.filter(|value| request_id::accept(value).is_some());
     inbound.cloned().unwrap_or_else(|| mint_request_id().to_header_value())
 }
 
 /// Where a request belongs in a trace, and whether the client said so (W3C Trace Context §3.2).
 pub(crate) fn trace_parent(headers: &HeaderMap) -> (TraceParent, bool) {
-    let inbound = headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
+    let inbound = headers.get(&TRACE_PARENT).and_then(|value| TraceParent::parse(value.as_bytes()));
     let minted = || TraceParent::new(fastrand::u128(..), fastrand::u64(..));
     (inbound.unwrap_or_else(minted), inbound.is_some())
 }
