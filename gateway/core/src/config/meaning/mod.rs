@@ -5,6 +5,7 @@
 //! problem was an error.
 
 mod listeners;
+mod mirror;
 mod origins;
 mod policies;
 mod reach;
