@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::Context;
+use super::mirror;
 use super::rejection::Rejection;
 use super::shape;
 
@@ -83,6 +84,9 @@ fn introduce_client(request: &RequestHeader, upstream: &mut RequestHeader, ctx: 
         upstream.remove_header(name);
     }
     let Some(connection) = &ctx.connection else { return Ok(()) };
+    if !ctx.snapshot.trusted.contains(connection.peer_ip()) {
+        upstream.remove_header(&mirror::MARK);
+    }
     let mut chain = String::with_capacity(48);
     // Writing to a String cannot fail.
     let _ = write!(chain, "{}", ctx.client.ip);

@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{BadRequest, Handshake, LimitDecision, Notification, Reload, Rollback};
+use super::labels::{BadRequest, Handshake, LimitDecision, Mirrored, Notification, Reload, Rollback};
 use super::process;
 
 /// The route label of requests that no route matched.
@@ -47,6 +47,8 @@ pub struct Metrics {
     connections: Family<Occupancy, 1>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
+    mirrors: Family<CounterBy<Mirrored>, 2>,
+    mirrors_in_flight: Family<Occupancy, 2>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -56,6 +58,7 @@ impl Metrics {
     pub fn new(loaded: SystemTime) -> Self {
         const SERVED: [&str; 3] = ["route", "service", "release"];
         const RELEASE: [&str; 2] = ["service", "release"];
+        const MIRROR: [&str; 2] = ["route", "service"];
         let metrics = Self {
             requests: Family::new("http_requests_total", "Finished requests.", SERVED),
             request_durations: Family::new(
@@ -137,6 +140,12 @@ impl Metrics {
                 "Requests a rate limit was asked about.",
                 ["limit"],
             ),
+            mirrors: Family::new("mirror_requests_total", "Copies of requests for another service.", MIRROR),
+            mirrors_in_flight: Family::new(
+                "mirror_requests_in_flight",
+                "Copies that are being made or on their way.",
+                MIRROR,
+            ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -211,6 +220,15 @@ impl Metrics {
     /// What a rate limit says to requests.
     pub fn rate_limit(&self, limit: &LimitName) -> Arc<CounterBy<LimitDecision>> {
         self.rate_limits.series([limit.as_str()])
+    }
+
+    /// Copies of a route's requests for `service`.
+    pub fn mirror(&self, route: &RouteName, service: &ServiceName) -> MirrorMetrics {
+        let labels = [route.as_str(), service.as_str()];
+        MirrorMetrics {
+            results: self.mirrors.series(labels),
+            in_flight: self.mirrors_in_flight.series(labels),
+        }
     }
 
     /// What is shown of a service's rollouts.
@@ -294,6 +312,8 @@ impl Metrics {
             self.connections.collect(),
             self.bad_requests.collect(),
             self.rate_limits.collect(),
+            self.mirrors.collect(),
+            self.mirrors_in_flight.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];
@@ -371,6 +391,15 @@ impl RolloutMetrics {
     pub fn set_step(&self, step: Option<usize>) {
         self.step.set(step.map_or(-1.0, |step| step as f64));
     }
+}
+
+/// Handles for the mirror of one route.
+#[derive(Debug, Clone)]
+pub struct MirrorMetrics {
+    /// What became of copies.
+    pub results: Arc<CounterBy<Mirrored>>,
+    /// Copies that are being made or on their way.
+    pub in_flight: Arc<Occupancy>,
 }
 
 /// Handles for one listener.
