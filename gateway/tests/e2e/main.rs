@@ -12,6 +12,7 @@ mod headers;
 mod health;
 mod limits;
 mod malformed;
+mod mirror;
 mod names;
 mod proxy_protocol;
 mod proxying;
