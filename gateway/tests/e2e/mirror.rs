@@ -161,7 +161,9 @@ async fn a_body_in_pieces_is_copied_whole_when_it_has_ended() {
         let upload = over(http2, mirrored.gateway.request(Method::POST, "/upload")).upload().await;
         for piece in ["one ", "two ", "three"] {
             assert!(upload.send(piece).await);
-            let arrived = async || mirrored.api.last_request().text().ends_with(piece);
+            let arrived = async || {
+                mirrored.api.requests().get(hits).is_some_and(|request| request.text().ends_with(piece))
+            };
             mirrored.gateway.eventually("the origin has the piece", arrived).await;
             assert_eq!(mirrored.shadow.hits(), hits, "the copy waits for the end");
         }

@@ -119,7 +119,7 @@ async fn what_the_gateway_refuses_is_not_copied() {
         ("body_limit: 4B", 413, 0.0),
         ("body_limit: 4B, timeout: 10s", 413, 1.0),
     ] {
-        let limits = "rate_limits: { none: { key: global, rate: 1/h, burst: 1 } }\nroutes:\n  first: { match: { path: /first }, service: api, limits: [none] }";
+        let limits = "rate_limits: { none: { key: global, rate: 1/h, burst: 1 } }\nroutes:\n  first: { match: { host: shop.example, path: /first }, service: api, limits: [none] }";
         let yaml = MIRRORED.replace("routes:", limits).replace("ROUTE", route);
         let mirrored = Mirrored::before(&yaml, Origin::always(200).named("shadow").start().await).await;
         mirrored.gateway.get("/first").await;
