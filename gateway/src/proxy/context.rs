@@ -49,7 +49,7 @@ pub(crate) struct Context {
     pub(crate) tried: Tried,
     /// Tries so far, the one under way included.
     pub(crate) attempts: u32,
-    /// Bytes of request body that were let through.
+    /// Bytes of request body that were let through in this try.
     pub(crate) body_bytes: u64,
     /// Whether the client has sent all of its request.
     pub(crate) body_done: bool,
