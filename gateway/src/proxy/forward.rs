@@ -84,7 +84,8 @@ fn introduce_client(request: &RequestHeader, upstream: &mut RequestHeader, ctx: 
         upstream.remove_header(name);
     }
     let Some(connection) = &ctx.connection else { return Ok(()) };
-    if !ctx.snapshot.trusted.contains(connection.peer_ip()) {
+    let is_marked = upstream.headers.contains_key(&mirror::MARK);
+    if is_marked && !ctx.snapshot.trusted.contains(connection.peer_ip()) {
         upstream.remove_header(&mirror::MARK);
     }
     let mut chain = String::with_capacity(48);

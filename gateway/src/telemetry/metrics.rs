@@ -534,6 +534,9 @@ mod tests {
         of_listener.bad_requests.count(BadRequest::Host);
         metrics.certificate_expiry(&listener, "shop.example").set(1_900_000_000.0);
         metrics.access_log_dropped().add(4);
+        let of_mirror = metrics.mirror(&route, &service);
+        let _on_its_way = of_mirror.in_flight.enter();
+        of_mirror.results.count(Mirrored::Answered);
         let text = metrics.encode("");
         for line in [
             r#"http_requests_in_flight{route="api"} 1"#,
@@ -547,6 +550,8 @@ mod tests {
             r#"connections{listener="https"} 1"#,
             r#"bad_requests_total{listener="https",reason="host"} 1"#,
             "access_log_dropped_total 4",
+            r#"mirror_requests_total{route="api",service="shop",result="answered"} 1"#,
+            r#"mirror_requests_in_flight{route="api",service="shop"} 1"#,
             concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
         ] {
             assert_line(&text, line);

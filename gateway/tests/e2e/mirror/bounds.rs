@@ -35,7 +35,7 @@ async fn whatever_a_mirror_does_the_request_is_answered() {
         (good.clone().unread(), "answered"),
         (good.delay(FOR_EVER), "timeout"),
     ] {
-        let yaml = MIRRORED.replace("SERVICE", "timeouts: { connect: 300ms, first_byte: 300ms }");
+        let yaml = MIRRORED.replace("SERVICE", "timeouts: { connect: 1s, first_byte: 2s }");
         let shadow = Origin::script(behaviour.clone()).named("shadow").start().await;
         let mirrored = Mirrored::before(&yaml, shadow).await;
         for http2 in [false, true] {
