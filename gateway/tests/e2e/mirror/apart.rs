@@ -28,6 +28,17 @@ async fn a_request_that_is_tried_again_is_copied_once_and_whole() {
 }
 
 #[tokio::test]
+async fn a_request_whose_own_service_is_down_is_copied_all_the_same() {
+    let Mirrored { gateway, api, shadow, .. } = Mirrored::start().await;
+    api.stop().await;
+    for http2 in [false, true] {
+        assert_eq!(over(http2, gateway.get("/")).await.status, 502);
+    }
+    gateway.counted("mirror_requests_total", &[("result", "answered")], 2.0).await;
+    assert_eq!(shadow.hits(), 2);
+}
+
+#[tokio::test]
 async fn a_request_that_fails_over_is_copied_once() {
     let canary = Origin::always(500).named("canary").start().await;
     let releases = "api: { releases: { old: { endpoints: [\"{api}\"] }, new: { endpoints: [\"{canary}\"] } }, \
