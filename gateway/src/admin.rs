@@ -117,8 +117,9 @@ async fn healthz() -> Json<Value> {
 }
 
 async fn readyz(State(runtime): Shared) -> (StatusCode, Json<Value>) {
-    let status = if runtime.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(views::readiness(&runtime)))
+    let readiness = views::readiness(&runtime);
+    let status = if readiness["ready"] == true { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
 }
 
 async fn metrics(State(runtime): Shared) -> Response {

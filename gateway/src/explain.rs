@@ -2,6 +2,7 @@
 //!
 //! [`explain`] answers from a [`Snapshot`], be it the one that serves or one [`offline::compile`] makes of a file.
 
+pub(crate) mod endpoints;
 pub(crate) mod offline;
 pub(crate) mod policies;
 pub(crate) mod releases;
@@ -59,6 +60,8 @@ pub(crate) struct Explanation {
     /// In the order they act.
     pub(crate) policies: Vec<Policy>,
     pub(crate) service: Option<String>,
+    /// What decides which of the service's endpoints are used.
+    pub(crate) service_policies: Vec<Policy>,
     /// The service's releases with their shares of the moment.
     pub(crate) releases: Vec<ReleaseView>,
     /// The release; none when each request draws for itself.
@@ -200,6 +203,7 @@ impl Explanation {
         let (release, reason) = service.assign(key.as_deref(), fastrand::u64(..), wish);
         self.outcome = Outcome::Forward;
         self.service = Some(service.name.to_string());
+        self.service_policies = endpoints::of(&service.definition);
         self.releases = releases::of(service);
         let open = reason == Reason::Hashed && key.is_none();
         let served = self.releases.iter().filter(|release| release.weight > 0.0).count();

@@ -1,19 +1,20 @@
 //! Active checks of every endpoint that has them, and the end of ejections: one background task.
 
 mod check;
+mod grpc;
+mod places;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use gateway_core::config::model::Health;
+use gateway_core::health::pause;
 use pingora::connectors::TransportConnector;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 
 use self::check::Finding;
+use self::places::{Place, Places};
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
+use crate::upstream::registry::Checkup;
 use crate::upstream::{Endpoint, Release, Service};
 
 /// How often it is looked who is due.
@@ -22,7 +23,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// The same while nothing is checked and nobody can be ejected.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Checks under way at a time.
+/// How often it is looked whether the first round is over.
+const FIRST_TICK: Duration = Duration::from_millis(5);
+
+/// Checks under way at a time; no service takes all of them.
 const CONCURRENT: usize = 256;
 
 /// The first checks of endpoints that appear together are spread over this, if their interval is not shorter.
@@ -34,7 +38,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(2);
 /// Who checks.
 pub(crate) struct Checker {
     connector: TransportConnector,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// An endpoint whose check is due.
@@ -49,15 +53,28 @@ struct Due {
 ///
 /// The round is over when this returns, or 2 s have passed; the rest goes on by itself.
 pub(crate) async fn start(runtime: &Arc<Runtime>) {
-    let checker = Arc::new(Checker {
-        connector: TransportConnector::new(None),
-        permits: Arc::new(Semaphore::new(CONCURRENT)),
-    });
-    let checks = checker.look(&runtime.snapshot(), Duration::ZERO);
-    if tokio::time::timeout(FIRST_ROUND, join_all(checks)).await.is_err() {
+    let checker =
+        Arc::new(Checker { connector: TransportConnector::new(None), places: Places::new(CONCURRENT) });
+    let snapshot = runtime.snapshot();
+    let first_round = async {
+        checker.look(&snapshot, Duration::ZERO);
+        while has_waiting(&snapshot) {
+            tokio::time::sleep(FIRST_TICK).await;
+            checker.look(&snapshot, Duration::ZERO);
+        }
+    };
+    if tokio::time::timeout(FIRST_ROUND, first_round).await.is_err() {
         tracing::warn!("the first health checks take long: serving begins without them");
     }
     tokio::spawn(keep_watching(runtime.clone(), checker));
+}
+
+/// Whether any endpoint waits for its first check.
+fn has_waiting(snapshot: &Snapshot) -> bool {
+    let releases = snapshot.services.values().flat_map(|service| &service.releases);
+    releases
+        .flat_map(|release| release.members().endpoints.clone())
+        .any(|endpoint| endpoint.state.is_waiting())
 }
 
 async fn keep_watching(runtime: Arc<Runtime>, checker: Arc<Checker>) {
@@ -78,66 +95,35 @@ async fn keep_watching(runtime: Arc<Runtime>, checker: Arc<Checker>) {
 
 impl Checker {
     /// Ends ejections and begins checks, as far as they are due. Checks that are new begin within `spread`.
-    fn look(self: &Arc<Self>, snapshot: &Snapshot, spread: Duration) -> Vec<JoinHandle<()>> {
+    fn look(self: &Arc<Self>, snapshot: &Snapshot, spread: Duration) {
         let now = Instant::now();
         let mut due = Vec::new();
         for service in snapshot.services.values() {
             for release in &service.releases {
                 release.take_back(service, now);
                 for endpoint in &release.members().endpoints {
-                    let since = self.due_since(service, endpoint, now, spread);
-                    due.extend(since.map(|since| Due {
-                        since,
-                        service: service.clone(),
-                        release: release.clone(),
-                        endpoint: endpoint.clone(),
-                    }));
+                    due.extend(Due::of(service, release, endpoint, now, spread));
                 }
             }
         }
         // Whoever has waited longest goes first, should there not be room for all.
         due.sort_by_key(|due| due.since);
-        due.into_iter().map_while(|due| self.begin(due, now)).collect()
-    }
-
-    /// When the endpoint's check became due, if it has; one that is no longer checked is taken for healthy.
-    fn due_since(
-        &self,
-        service: &Service,
-        endpoint: &Endpoint,
-        now: Instant,
-        spread: Duration,
-    ) -> Option<Instant> {
-        let mut checkup = endpoint.standing.checkup.lock();
-        let Some(health) = &service.definition.health else {
-            if !endpoint.state.is_healthy() {
-                endpoint.state.set_healthy(true);
-                endpoint.show();
+        for due in due {
+            let Some(health) = &due.service.definition.health else { continue };
+            if let Some(place) = self.places.take(&due.service.name) {
+                let next = now + pause(health.interval, fastrand::f64());
+                due.endpoint.standing.checkup.lock().due = Some(next);
+                tokio::spawn(self.clone().examine(due, place));
             }
-            checkup.due = None;
-            return None;
-        };
-        let due =
-            *checkup.due.get_or_insert_with(|| now + spread.min(health.interval).mul_f64(fastrand::f64()));
-        (due <= now).then_some(due)
+        }
     }
 
-    /// Begins a check, if there is room for another.
-    fn begin(self: &Arc<Self>, due: Due, now: Instant) -> Option<JoinHandle<()>> {
-        let permit = self.permits.clone().try_acquire_owned().ok()?;
-        let health = due.service.definition.health.clone()?;
-        // Never before the interval is over, so a check, which is no longer, never meets the next one.
-        let pause = health.interval.mul_f64(1.0 + fastrand::f64() / 10.0);
-        due.endpoint.standing.checkup.lock().due = Some(now + pause);
-        Some(tokio::spawn(self.clone().examine(due, health, permit)))
-    }
-
-    async fn examine(self: Arc<Self>, due: Due, health: Health, _permit: OwnedSemaphorePermit) {
+    async fn examine(self: Arc<Self>, due: Due, _place: Place) {
         let Due { service, release, endpoint, .. } = due;
-        let finding = check::check(&self.connector, &service, &endpoint, &health).await;
-        let (good, reason) = match finding {
-            Finding::Good => (true, String::new()),
-            Finding::Bad(reason) => (false, reason),
+        let (Some(health), Some(at)) = (&service.definition.health, &endpoint.checked_at) else { return };
+        let wrong = match check::check(&self.connector, &service, at, health).await {
+            Finding::Good => None,
+            Finding::Bad(reason) => Some(reason),
             Finding::Unasked(reason) => {
                 tracing::warn!(service = %service.name, endpoint = %endpoint.label, reason, "health check could not be made");
                 return;
@@ -145,7 +131,7 @@ impl Checker {
         };
         let state = &endpoint.state;
         let believed = (!state.is_waiting()).then(|| state.is_healthy());
-        let healthy = endpoint.standing.checkup.lock().streak.note(good, believed, &health);
+        let healthy = endpoint.standing.checkup.lock().note(wrong.clone(), believed, health);
         if believed == Some(healthy) {
             return;
         }
@@ -155,9 +141,39 @@ impl Checker {
         if healthy {
             tracing::info!(service = %service_name, release = %release_name, endpoint = %label, "endpoint is healthy");
         } else {
+            let reason = wrong.unwrap_or_default();
             tracing::warn!(service = %service_name, release = %release_name, endpoint = %label, reason, "endpoint is unhealthy");
             // It may have been the last beside ejected ones.
             release.take_back(&service, Instant::now());
         }
+    }
+}
+
+impl Due {
+    /// The endpoint, if its check is due; one that is no longer checked is taken for healthy.
+    fn of(
+        service: &Arc<Service>,
+        release: &Arc<Release>,
+        endpoint: &Arc<Endpoint>,
+        now: Instant,
+        spread: Duration,
+    ) -> Option<Self> {
+        let mut checkup = endpoint.standing.checkup.lock();
+        let Some(health) = &service.definition.health else {
+            if !endpoint.state.is_healthy() {
+                endpoint.state.set_healthy(true);
+                endpoint.show();
+            }
+            *checkup = Checkup::default();
+            return None;
+        };
+        let first = || now + spread.min(health.interval).mul_f64(fastrand::f64());
+        let since = *checkup.due.get_or_insert_with(first);
+        (since <= now).then(|| Self {
+            since,
+            service: service.clone(),
+            release: release.clone(),
+            endpoint: endpoint.clone(),
+        })
     }
 }

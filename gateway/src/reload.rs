@@ -125,14 +125,21 @@ async fn follow_files(
         let files = snapshot.files.clone();
         drop(snapshot);
         tokio::select! {
-            event = changes.recv() => match event {
-                Some(event) if concerns(&event, &files) => settle(&mut changes).await,
-                Some(_) => {}
+            changed = change(&mut changes, &files) => match changed {
+                Some(()) => settle(&mut changes, &files).await,
                 None => return,
             },
             () = runtime.published() => {}
         }
     }
+}
+
+/// Waits until an event concerns the files; `None` when nobody watches any more.
+///
+/// Reading them is an event as well: nothing may be read for one that does not concern them, or there is no end to it.
+async fn change(changes: &mut UnboundedReceiver<notify::Result<Event>>, files: &[PathBuf]) -> Option<()> {
+    while !concerns(&changes.recv().await?, files) {}
+    Some(())
 }
 
 /// What the files of a configuration say.
@@ -153,8 +160,9 @@ impl Seen {
 }
 
 /// Waits until nothing has changed for [`DEBOUNCE`], at most [`PATIENCE`].
-async fn settle(changes: &mut UnboundedReceiver<notify::Result<Event>>) {
-    let quiet = async { while let Ok(Some(_)) = tokio::time::timeout(DEBOUNCE, changes.recv()).await {} };
+async fn settle(changes: &mut UnboundedReceiver<notify::Result<Event>>, files: &[PathBuf]) {
+    let quiet =
+        async { while let Ok(Some(())) = tokio::time::timeout(DEBOUNCE, change(changes, files)).await {} };
     // A directory that is never quiet is looked at all the same.
     let _ = tokio::time::timeout(PATIENCE, quiet).await;
 }
@@ -183,5 +191,34 @@ fn watch_directories(watcher: &mut RecommendedWatcher, watched: &mut HashSet<Pat
                 tracing::error!(%error, directory = %directory.display(), "cannot watch a directory")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use notify::event::{AccessKind, CreateKind, DataChange};
+
+    use super::*;
+
+    /// Reading the files made events, which made the files be read, for ever.
+    #[tokio::test]
+    async fn reading_the_files_and_writing_others_beside_them_is_no_change() {
+        let (told, mut changes) = unbounded_channel();
+        let files = [PathBuf::from("/etc/gateway.yaml")];
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let tell = |kind, path: &str| told.send(Ok(Event::new(kind).add_path(path.into()))).unwrap();
+        for _ in 0..3 {
+            tell(EventKind::Access(AccessKind::Any), "/etc/gateway.yaml");
+            tell(data, "/etc/access.log");
+        }
+        assert_eq!(change(&mut changes, &files).now_or_never(), None);
+        for (kind, path) in [(data, "/etc/gateway.yaml"), (EventKind::Create(CreateKind::Any), "/etc/..data")]
+        {
+            tell(kind, path);
+            assert_eq!(change(&mut changes, &files).now_or_never(), Some(Some(())));
+        }
+        drop(told);
+        assert_eq!(change(&mut changes, &files).now_or_never(), Some(None));
     }
 }

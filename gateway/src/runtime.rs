@@ -165,8 +165,8 @@ impl Runtime {
         for service in snapshot.services.values() {
             for release in &service.releases {
                 if hosts.iter().any(|host| release.names_host(host)) {
-                    let checked = service.definition.health.is_some();
-                    release.refresh(&service.name, checked, &self.materials());
+                    let health = service.definition.health.as_ref();
+                    release.refresh(&service.name, health, &self.materials());
                 }
             }
         }
@@ -204,9 +204,9 @@ impl Runtime {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Whether requests are welcome: started, and not stopping.
+    /// Whether requests are welcome: started, not stopping, and every service that is required is up.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_started() && !self.is_draining()
+        self.is_started() && !self.is_draining() && self.snapshot().required().all(|service| service.is_up())
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -102,6 +102,12 @@ impl Route {
 }
 
 impl Snapshot {
+    /// The services without which the gateway is not ready.
+    pub(crate) fn required(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let health = |service: &Service| service.definition.health.as_ref().map(|health| health.readiness);
+        self.services.values().filter(move |service| health(service) == Some(model::Readiness::Required))
+    }
+
     /// Arranges a loaded configuration; what outlives reloads is taken up by name.
     ///
     /// # Errors

@@ -84,10 +84,17 @@ pub(crate) struct Endpoint {
     pub(crate) label: Arc<str>,
     pub(crate) peer: HttpPeer,
     pub(crate) state: Arc<EndpointState>,
-    /// As `Host` of checks has it.
-    pub(crate) authority: String,
+    /// Where its active checks go, if it has any.
+    pub(crate) checked_at: Option<Box<CheckedAt>>,
     pub(crate) standing: Arc<Standing>,
     up: Arc<Gauge>,
+}
+
+/// Where an endpoint is checked.
+pub(crate) struct CheckedAt {
+    pub(crate) peer: HttpPeer,
+    /// As `Host` or `:authority` has it.
+    pub(crate) authority: String,
 }
 
 /// What a service is built from beside its definition.
@@ -127,7 +134,7 @@ impl Service {
                     template: if *release == definition.stable { template.clone() } else { template.tried() },
                     members: ArcSwap::from_pointee(Members::none(definition.balance)),
                 };
-                built.refresh(name, definition.health.is_some(), materials);
+                built.refresh(name, definition.health.as_ref(), materials);
                 Arc::new(built)
             })
             .collect();
@@ -195,6 +202,13 @@ impl Service {
         self.releases.iter().position(|release| release.name == *name)
     }
 
+    /// Whether a release that takes requests has an endpoint that may be used.
+    pub(crate) fn is_up(&self) -> bool {
+        let division = self.division.load();
+        let serving = |release: &&Arc<Release>| division.weight(release.index).percent() > 0.0;
+        self.releases.iter().filter(serving).any(|release| release.members.load().pool.has_available())
+    }
+
     /// Whether a release has an endpoint that waits for its first check.
     pub(crate) fn is_waiting(&self, name: &ReleaseName) -> bool {
         self.releases.iter().any(|release| release.name == *name && release.members.load().pool.has_waiting())
@@ -223,11 +237,16 @@ impl Members {
 
 impl Release {
     /// Takes up what names resolve to now. New endpoints wait for their first check if there is one.
-    pub(crate) fn refresh(&self, service: &ServiceName, checked: bool, materials: &Materials<'_>) {
+    pub(crate) fn refresh(
+        &self,
+        service: &ServiceName,
+        health: Option<&model::Health>,
+        materials: &Materials<'_>,
+    ) {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         for address in &self.addresses {
             for (target, host) in materials.names.targets(address) {
-                if let Some(endpoint) = self.endpoint(service, checked, &target, host, materials)
+                if let Some(endpoint) = self.endpoint(service, health, &target, host, materials)
                     && !endpoints.iter().any(|known| known.label == endpoint.label)
                 {
                     endpoints.push(Arc::new(endpoint));
@@ -242,26 +261,41 @@ impl Release {
     fn endpoint(
         &self,
         service: &ServiceName,
-        checked: bool,
+        health: Option<&model::Health>,
         target: &Target,
         host: Option<&str>,
         materials: &Materials<'_>,
     ) -> Option<Endpoint> {
         let label = target.to_string();
-        let peer = match self.template.peer(target, host) {
-            Ok(peer) => peer,
+        let checked_at = health.map(|health| self.checked_at(health, target, host)).transpose();
+        let (peer, checked_at) = match self
+            .template
+            .peer(target, host)
+            .and_then(|peer| Ok((peer, checked_at?)))
+        {
+            Ok(places) => places,
             Err(error) => {
                 tracing::error!(%service, release = %self.name, endpoint = label, %error, "endpoint cannot be used");
                 return None;
             }
         };
         let up = materials.metrics.endpoint_up(service, &self.name, &label);
-        let standing = materials.registry.endpoint(service, &self.name, &label, checked);
+        let standing = materials.registry.endpoint(service, &self.name, &label, health.is_some());
         let state = standing.state.clone();
-        let authority = self.template.authority(target, host);
-        let endpoint = Endpoint { label: label.into(), peer, state, authority, standing, up };
+        let endpoint = Endpoint { label: label.into(), peer, state, checked_at, standing, up };
         endpoint.show();
         Some(endpoint)
+    }
+
+    fn checked_at(
+        &self,
+        health: &model::Health,
+        target: &Target,
+        host: Option<&str>,
+    ) -> pingora::Result<Box<CheckedAt>> {
+        let target = target.at_port(health.port);
+        let authority = health.host.clone().unwrap_or_else(|| self.template.authority(&target, host));
+        Ok(Box::new(CheckedAt { peer: self.template.peer(&target, host)?, authority }))
     }
 
     /// Whether one of its endpoints is written as this name.

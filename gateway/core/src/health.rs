@@ -34,6 +34,14 @@ impl Streak {
     }
 }
 
+/// The time from one check of an endpoint to its next: the interval and up to a tenth more, so that endpoints that appeared
+/// together, and gateways that started together, do not ask in step. `chance` is drawn from 0 to 1.
+///
+/// Never less than the interval: a check, which is no longer, never meets the next one.
+pub fn pause(interval: Duration, chance: f64) -> Duration {
+    interval.mul_f64(1.0 + chance / 10.0)
+}
+
 /// How often and until when one endpoint is put aside.
 #[derive(Debug, Default)]
 pub struct Ejections {
@@ -60,6 +68,11 @@ impl Ejections {
         self.until.is_none_or(|until| now >= until)
     }
 
+    /// How much of its time is left.
+    pub fn left(&self, now: Instant) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
     /// Takes the endpoint back at `now`, early perhaps.
     pub fn end(&mut self, now: Instant) {
         self.until = self.until.map(|until| until.min(now));
@@ -69,11 +82,21 @@ impl Ejections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::{Check, Readiness};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn health(unhealthy_after: u32, healthy_after: u32) -> Health {
-        Health { path: "/".into(), interval: SECOND, timeout: SECOND, unhealthy_after, healthy_after }
+        Health {
+            check: Check::Tcp,
+            host: None,
+            port: None,
+            interval: SECOND,
+            timeout: SECOND,
+            unhealthy_after,
+            healthy_after,
+            readiness: Readiness::Ignored,
+        }
     }
 
     /// What is believed after each check, told as `+` and `-`.
@@ -98,6 +121,13 @@ mod tests {
     fn the_first_check_alone_decides() {
         assert_eq!(believed("+---", None, &health(3, 2)), "+++-");
         assert_eq!(believed("-++", None, &health(3, 2)), "--+");
+    }
+
+    #[test]
+    fn checks_are_an_interval_apart_and_up_to_a_tenth_more() {
+        assert_eq!(pause(10 * SECOND, 0.0), 10 * SECOND);
+        assert_eq!(pause(10 * SECOND, 0.5), Duration::from_millis(10_500));
+        assert_eq!(pause(10 * SECOND, 1.0), 11 * SECOND);
     }
 
     #[test]

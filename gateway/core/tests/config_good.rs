@@ -120,6 +120,25 @@ fn the_rollout_of_the_whole_example() {
 }
 
 #[test]
+fn health_checks_are_http_tcp_or_grpc() {
+    let services = good("health.yaml").gateway.services;
+    let health = |name: &str| services[name].health.clone().expect("health");
+    let http = health("http");
+    let Check::Http { path, status } = &http.check else { panic!("an HTTP check") };
+    assert_eq!((path.as_str(), status.to_string().as_str()), ("/ready?full=1", "204, 3xx"));
+    for (code, healthy) in [(200, false), (204, true), (302, true), (404, false)] {
+        assert_eq!(status.contains(StatusCode::from_u16(code).expect("a status")), healthy, "{code}");
+    }
+    assert_eq!((http.host.as_deref(), http.port), (Some("app.internal"), Some(9000)));
+    assert_eq!(http.readiness, Readiness::Required);
+    let tcp = health("tcp");
+    assert_eq!((tcp.check, tcp.interval, tcp.timeout), (Check::Tcp, seconds(5), seconds(1)));
+    assert_eq!((tcp.unhealthy_after, tcp.healthy_after, tcp.readiness), (3, 2, Readiness::Ignored));
+    assert_eq!(health("grpc").check, Check::Grpc { service: "shop.Orders".into() });
+    assert_eq!(health("server").check, Check::Grpc { service: String::new() });
+}
+
+#[test]
 fn routes_of_the_whole_example() {
     let gateway = good("whole.yaml").gateway;
     let names: Vec<_> = gateway.routes.keys().map(|name| name.as_str()).collect();

@@ -201,7 +201,7 @@ async fn the_state_is_told_and_secrets_are_not() {
     let services = admin.read("/v1/services").await;
     let canary = &services["services"][0]["releases"][1];
     assert_eq!((&canary["role"], &canary["weight"]), (&json!("canary"), &json!(10.0)));
-    let endpoint = json!({"address": "127.0.0.1:8042", "available": true, "healthy": true, "ejected": false, "in_flight": 0});
+    let endpoint = json!({"address": "127.0.0.1:8042", "available": true, "healthy": true, "ejected": false, "in_flight": 0, "why": null});
     assert_eq!(canary["endpoints"], json!([endpoint]));
 
     let certificates = admin.read("/v1/certificates").await;

@@ -20,10 +20,13 @@ use crate::upstream::Service;
 
 /// Whether requests are welcome, with what that depends on. A bad reload is no part of it: the last good one serves.
 pub(super) fn readiness(runtime: &Runtime) -> Value {
-    json!({
-        "ready": runtime.is_ready(),
-        "checks": { "started": runtime.is_started(), "accepting": !runtime.is_draining() },
-    })
+    let mut checks = serde_json::Map::new();
+    checks.insert("started".to_owned(), runtime.is_started().into());
+    checks.insert("accepting".to_owned(), (!runtime.is_draining()).into());
+    for service in runtime.snapshot().required() {
+        checks.insert(format!("service/{}", service.name), service.is_up().into());
+    }
+    json!({ "ready": checks.values().all(|good| *good == Value::Bool(true)), "checks": checks })
 }
 
 /// The whole process on one page.
@@ -47,6 +50,7 @@ pub(super) fn status(runtime: &Runtime) -> Value {
         "kill": runtime.rollouts.is_killed(),
         "rollouts": rollouts::lines(&runtime.rollouts),
         "releases": snapshot.services.values().flat_map(|service| shares(service)).collect::<Vec<_>>(),
+        "unavailable": snapshot.services.values().flat_map(|service| unavailable(service)).collect::<Vec<_>>(),
         "warnings": warnings(&snapshot.warnings),
     })
 }
@@ -81,6 +85,23 @@ fn shares(service: &Service) -> Vec<Value> {
         })
     };
     releases::of(service).into_iter().map(line).collect()
+}
+
+/// One line for each endpoint that gets no requests.
+fn unavailable(service: &Service) -> Vec<Value> {
+    let line = |release: &releases::ReleaseView, endpoint: &releases::EndpointView| {
+        json!({
+            "service": service.name,
+            "release": release.name,
+            "endpoint": endpoint.address,
+            "why": endpoint.why,
+        })
+    };
+    let lines = |release: releases::ReleaseView| {
+        let out = release.endpoints.iter().filter(|endpoint| !endpoint.available);
+        out.map(|endpoint| line(&release, endpoint)).collect::<Vec<_>>()
+    };
+    releases::of(service).into_iter().flat_map(lines).collect()
 }
 
 fn warnings(report: &Report) -> Vec<Value> {

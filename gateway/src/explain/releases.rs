@@ -1,5 +1,7 @@
 //! The releases of a service as they are at this moment: role, share, endpoints.
 
+use std::time::Instant;
+
 use gateway_core::config::model::Traffic;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub(crate) struct EndpointView {
     pub(crate) ejected: bool,
     /// Requests on their way to it.
     pub(crate) in_flight: usize,
+    /// Why it is not available.
+    #[serde(default)]
+    pub(crate) why: Option<String>,
 }
 
 /// The releases of a service: in the order of the file.
@@ -68,5 +73,22 @@ fn endpoint_view(endpoint: &Endpoint) -> EndpointView {
         healthy: endpoint.state.is_healthy(),
         ejected: endpoint.state.is_ejected(),
         in_flight: endpoint.state.in_flight(),
+        why: (!endpoint.state.is_available()).then(|| why(endpoint)),
+    }
+}
+
+fn why(endpoint: &Endpoint) -> String {
+    let (state, standing) = (&endpoint.state, &endpoint.standing);
+    if state.is_waiting() {
+        return "waits for its first check".to_owned();
+    }
+    if state.is_ejected() {
+        let left = standing.ejections.lock().left(Instant::now());
+        return format!("ejected for another {}s", left.as_millis().div_ceil(1000));
+    }
+    match &standing.checkup.lock().wrong {
+        Some(wrong) => format!("unhealthy: {wrong}"),
+        // The last check was good; it takes more of them.
+        None => "unhealthy, recovering".to_owned(),
     }
 }

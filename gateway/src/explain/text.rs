@@ -33,6 +33,11 @@ pub(crate) fn render(answer: &Explanation) -> String {
     if let Some(service) = &answer.service {
         lines.add("service", service.clone());
     }
+    for row in columns(
+        answer.service_policies.iter().map(|policy| vec![policy.name.clone(), policy.does.clone()]).collect(),
+    ) {
+        lines.add("endpoint", row);
+    }
     for row in columns(answer.releases.iter().map(|release| share(release, answer)).collect()) {
         lines.add("release", row);
     }
@@ -67,10 +72,9 @@ fn candidate(candidate: &Candidate) -> Vec<String> {
 
 fn share(release: &ReleaseView, answer: &Explanation) -> Vec<String> {
     let chosen = answer.release.as_ref() == Some(&release.name);
-    let resolved = release.endpoints.iter().map(|endpoint| match endpoint.available {
-        true => endpoint.address.clone(),
-        false if endpoint.ejected => format!("{} (ejected)", endpoint.address),
-        false => format!("{} (unhealthy)", endpoint.address),
+    let resolved = release.endpoints.iter().map(|endpoint| match &endpoint.why {
+        None => endpoint.address.clone(),
+        Some(why) => format!("{} ({why})", endpoint.address),
     });
     let endpoints: Vec<String> =
         if release.endpoints.is_empty() { release.configured.clone() } else { resolved.collect() };

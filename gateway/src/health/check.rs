@@ -1,26 +1,41 @@
-//! One check of one endpoint: a new connection, a GET, and the status of the answer.
+//! One check of one endpoint, on a connection of its own, bounded in time and in bytes.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_core::config::model::Health;
-use http::{Request, StatusCode, header};
+use gateway_core::config::model::{Check, Health, StatusSet};
+use h2::RecvStream;
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Empty;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use pingora::ErrorType;
 use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::upstream::{Endpoint, Service};
+use super::grpc;
+use crate::upstream::{CheckedAt, Service};
+
+/// What an endpoint may send before it has answered, in all; more is as good as an end of the connection.
+const ANSWER_BYTES: u64 = 64 << 10;
+
+/// The largest header of an answer.
+const HEADER_BYTES: usize = 32 << 10;
+
+/// The largest message of a gRPC answer: it has a few bytes.
+const MESSAGE_BYTES: usize = 1 << 10;
+
+/// Body bytes that may come unasked on HTTP/2.
+const WINDOW_BYTES: u32 = 16 << 10;
 
 /// What a check has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// An answer of 200 to 399.
+    /// It is as it should be.
     Good,
-    /// Anything else, and what.
+    /// It is not, and why.
     Bad(String),
     /// The gateway could not ask: out of descriptors or ports. That says nothing of the endpoint.
     Unasked(String),
@@ -30,10 +45,10 @@ pub(super) enum Finding {
 pub(super) async fn check(
     connector: &TransportConnector,
     service: &Service,
-    endpoint: &Endpoint,
+    at: &CheckedAt,
     health: &Health,
 ) -> Finding {
-    let asked = tokio::time::timeout(health.timeout, ask(connector, service, endpoint, health));
+    let asked = tokio::time::timeout(health.timeout, ask(connector, service, at, &health.check));
     asked.await.unwrap_or_else(|_| Finding::Bad(silence(health.timeout)))
 }
 
@@ -41,13 +56,8 @@ fn silence(timeout: Duration) -> String {
     format!("no answer in {timeout:?}")
 }
 
-async fn ask(
-    connector: &TransportConnector,
-    service: &Service,
-    endpoint: &Endpoint,
-    health: &Health,
-) -> Finding {
-    let stream = match connector.new_stream(&endpoint.peer).await {
+async fn ask(connector: &TransportConnector, service: &Service, at: &CheckedAt, check: &Check) -> Finding {
+    let stream = match connector.new_stream(&at.peer).await {
         Ok(stream) => stream,
         Err(error) => {
             let reason = error.etype().as_str().to_owned();
@@ -59,57 +69,134 @@ async fn ask(
             };
         }
     };
-    let answer = match service.template.is_http1() {
-        true => over_http1(stream, endpoint, &health.path).await,
-        false => over_http2(stream, endpoint, &health.path, service.template.tls.is_some()).await,
+    let host = &at.authority;
+    let scheme = if service.template.tls.is_some() { "https" } else { "http" };
+    let found = match check {
+        Check::Tcp => Ok(()),
+        Check::Http { path, status } if service.template.is_http1() => {
+            over_http1(stream, host, path).await.and_then(|answer| expect(answer, status))
+        }
+        Check::Http { path, status } => over_http2(stream, &format!("{scheme}://{host}{path}"))
+            .await
+            .and_then(|answer| expect(answer, status)),
+        Check::Grpc { service } => {
+            over_grpc(stream, &format!("{scheme}://{host}{}", grpc::PATH), service).await
+        }
     };
-    match answer {
-        Ok(status) if status.is_success() || status.is_redirection() => Finding::Good,
-        Ok(status) => Finding::Bad(format!("status {}", status.as_u16())),
-        Err(reason) => Finding::Bad(reason),
+    found.map_or_else(Finding::Bad, |()| Finding::Good)
+}
+
+fn expect(answer: StatusCode, good: &StatusSet) -> Result<(), String> {
+    if good.contains(answer) { Ok(()) } else { Err(format!("status {}", answer.as_u16())) }
+}
+
+async fn over_http1(stream: Stream, host: &str, path: &str) -> Result<StatusCode, String> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEADER_BYTES);
+    let stream = TokioIo::new(bounded(stream));
+    let (mut sender, connection) = builder.handshake(stream).await.map_err(text)?;
+    let request =
+        request("GET", path).header(header::HOST, host).body(Empty::<Bytes>::new()).map_err(text)?;
+    let conversation = async { sender.send_request(request).await.map_err(text) };
+    drive(conversation, connection).await.map(|answer| answer.status())
+}
+
+async fn over_http2(stream: Stream, url: &str) -> Result<StatusCode, String> {
+    let request = request("GET", url).body(()).map_err(text)?;
+    let read = async |answer: Response<RecvStream>| Ok(answer.status());
+    converse(stream, request, None, read).await
+}
+
+async fn over_grpc(stream: Stream, url: &str, service: &str) -> Result<(), String> {
+    let request =
+        request("POST", url).header(header::CONTENT_TYPE, "application/grpc").header(header::TE, "trailers");
+    converse(stream, request.body(()).map_err(text)?, Some(grpc::request(service)), read_grpc).await
+}
+
+/// The status comes after the message, or in the header when there is no message.
+async fn read_grpc(answer: Response<RecvStream>) -> Result<(), String> {
+    let (head, mut body) = answer.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(format!("status {}", head.status.as_u16()));
+    }
+    grpc_status(&head.headers).unwrap_or(Ok(()))?;
+    let mut message = Vec::new();
+    while let Some(chunk) = body.data().await {
+        message.extend_from_slice(&chunk.map_err(text)?);
+        if message.len() > MESSAGE_BYTES {
+            return Err("the answer is too long".to_owned());
+        }
+    }
+    let trailers = body.trailers().await.map_err(text)?.unwrap_or_default();
+    grpc_status(&trailers).unwrap_or_else(|| Err("the answer has no grpc-status".to_owned()))?;
+    grpc::read(&message)
+}
+
+/// What `grpc-status` says, if it is there: 0 is good.
+fn grpc_status(fields: &HeaderMap) -> Option<Result<(), String>> {
+    let status = fields.get("grpc-status")?;
+    Some(if status == "0" {
+        Ok(())
+    } else {
+        Err(format!("grpc-status {}", String::from_utf8_lossy(status.as_bytes())))
+    })
+}
+
+fn request(method: &str, uri: &str) -> http::request::Builder {
+    let agent = concat!("gateway/", env!("CARGO_PKG_VERSION"), " health");
+    Request::builder().method(method).uri(uri).header(header::USER_AGENT, agent)
+}
+
+/// Sends one request over HTTP/2 and reads its answer. When this ends, or is dropped, the connection is closed.
+async fn converse<T>(
+    stream: Stream,
+    request: Request<()>,
+    body: Option<Bytes>,
+    read: impl AsyncFnOnce(Response<RecvStream>) -> Result<T, String>,
+) -> Result<T, String> {
+    let mut builder = h2::client::Builder::new();
+    builder.enable_push(false).initial_window_size(WINDOW_BYTES).max_header_list_size(HEADER_BYTES as u32);
+    let (mut sender, connection) = builder.handshake(bounded(stream)).await.map_err(text)?;
+    let conversation = async {
+        let (answer, mut upload) = sender.send_request(request, body.is_none()).map_err(text)?;
+        if let Some(body) = body {
+            upload.send_data(body, true).map_err(text)?;
+        }
+        read(answer.await.map_err(text)?).await
+    };
+    drive(conversation, connection).await
+}
+
+/// Reads and writes for a conversation until that is over.
+async fn drive<T, E>(
+    conversation: impl Future<Output = Result<T, String>>,
+    connection: impl Future<Output = Result<(), E>>,
+) -> Result<T, String> {
+    let (mut conversation, mut connection) = (pin!(conversation), pin!(connection));
+    tokio::select! {
+        biased;
+        answer = &mut conversation => answer,
+        // It may have ended with the answer already read.
+        _ = &mut connection => conversation.await,
     }
 }
 
-async fn over_http1(stream: Stream, endpoint: &Endpoint, path: &str) -> Result<StatusCode, String> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
-    let request = request(path).header(header::HOST, &endpoint.authority);
-    let request = request.body(Empty::<Bytes>::new()).map_err(text)?;
-    answer(sender.send_request(request), connection).await
+/// The stream, of which no more is read than an answer may have.
+fn bounded(stream: Stream) -> impl AsyncRead + AsyncWrite + Send + Unpin {
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::io::join(reader.take(ANSWER_BYTES), writer)
 }
 
-async fn over_http2(
-    stream: Stream,
-    endpoint: &Endpoint,
-    path: &str,
-    tls: bool,
-) -> Result<StatusCode, String> {
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(text)?;
-    let scheme = if tls { "https" } else { "http" };
-    let request = request(&format!("{scheme}://{}{path}", endpoint.authority));
-    let request = request.body(Empty::<Bytes>::new()).map_err(text)?;
-    answer(sender.send_request(request), connection).await
-}
-
-fn request(uri: &str) -> http::request::Builder {
-    Request::get(uri).header(header::USER_AGENT, concat!("gateway/", env!("CARGO_PKG_VERSION"), " health"))
-}
-
-/// Drives the connection until the answer's header is there; the body is nobody's concern.
-async fn answer<B>(
-    answer: impl Future<Output = hyper::Result<http::Response<B>>>,
-    connection: impl Future<Output = hyper::Result<()>>,
-) -> Result<StatusCode, String> {
-    let (mut answer, mut connection) = (pin!(answer), pin!(connection));
-    let answer = tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // It may have ended with the answer already read.
-        _ = &mut connection => answer.await,
-    };
-    answer.map(|answer| answer.status()).map_err(text)
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+/// An error with its causes.
+fn text(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -1,10 +1,10 @@
 //! What is known of one client connection, shared by its stream and by every request that arrives on it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use pingora::protocols::raw_connect::ProxyDigest;
 
 use super::Listener;
@@ -30,6 +30,7 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<Listener>,
     /// The client, or what the PROXY header says of it.
     pub(crate) peer: SocketAddr,
+    peer_field: OnceLock<HeaderValue>,
     /// Whether it is secured by TLS.
     pub(crate) tls: bool,
     /// The header that carries request ids.
@@ -51,6 +52,7 @@ impl Connection {
         Self {
             listener,
             peer,
+            peer_field: OnceLock::new(),
             tls,
             request_id_header,
             phase: AtomicU8::new(Phase::Header as u8),
@@ -70,6 +72,12 @@ impl Connection {
     /// The peer's address, an IPv4-mapped one as IPv4.
     pub(crate) fn peer_ip(&self) -> IpAddr {
         self.peer.ip().to_canonical()
+    }
+
+    /// The peer's address as origins are told it; written once for all requests.
+    pub(crate) fn peer_field(&self) -> HeaderValue {
+        let written = || HeaderValue::try_from(self.peer_ip().to_string()).expect("an address");
+        self.peer_field.get_or_init(written).clone()
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -1,10 +1,13 @@
 //! What is changed on the way through: to the request, to its body, and to the answer.
 
-use std::fmt::Write;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use gateway_core::hop_by_hop::HopByHop;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::header::Entry;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, request, response,
+};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -19,95 +22,128 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Fields by which a client could pretend to be somebody else.
-const SPOOFABLE: [&str; 8] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
-    "x-real-ip",
-];
+/// Room for the fields that are added to a message on its way.
+const ADDED: usize = 8;
 
 /// Prepares the request for an origin; called for each attempt, on a fresh copy.
-pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+///
+/// Names go out in lower case, as HTTP/2 has them and other proxies send them: to keep how a client spelled them would
+/// mean to do all of this twice.
+pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    // What the URI does not hold: an absolute form, or bytes that are not UTF-8.
+    let target =
+        Some(upstream.raw_path()).filter(|target| !target.starts_with(b"/") || !upstream.raw_path_is_utf8());
+    let target = target.filter(|_| ctx.path.is_none()).map(<[u8]>::to_vec);
+    let empty = RequestHeader::from(Request::new(()).into_parts().0);
+    let mut parts = request::Parts::from(std::mem::replace(upstream, empty));
+    parts.headers.reserve(ADDED);
+    edit_request(session.req_header(), &mut parts, ctx)?;
+    *upstream = RequestHeader::from(parts);
+    match target {
+        Some(target) => upstream.set_raw_path(&target),
+        None => Ok(()),
+    }
+}
+
+fn edit_request(asked: &RequestHeader, upstream: &mut request::Parts, ctx: &Context) -> Result<()> {
     if let Some(path) = &ctx.path {
         set_path(upstream, path)?;
     }
-    join_cookies(session.req_header().version, upstream)?;
-    introduce_client(session.req_header(), upstream, ctx)?;
-    shape::request(upstream, ctx)?;
+    let headers = &mut upstream.headers;
+    join_cookies(asked.version, headers)?;
+    introduce_client(asked, headers, ctx);
+    shape::request(headers, ctx);
     let snapshot = &ctx.snapshot;
-    upstream.insert_header(snapshot.model.request_id.clone(), ctx.request_id.clone())?;
+    headers.insert(snapshot.model.request_id.clone(), ctx.request_id.clone());
     if !ctx.trace_inbound {
-        upstream.insert_header(TRACE_PARENT, ctx.trace_parent.to_header_value())?;
+        headers.insert(TRACE_PARENT, ctx.trace_parent.to_header_value());
     }
     if snapshot.model.via {
-        upstream.append_header(header::VIA, via(session.req_header().version))?;
+        headers.append(header::VIA, via(asked.version));
     }
-    count_down(upstream)
-}
-
-/// The origin receives the path that was matched, so that both mean the same resource.
-fn set_path(upstream: &mut RequestHeader, path: &str) -> Result<()> {
-    let target = match upstream.uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    if let Some(authority) = upstream.uri.authority().cloned() {
-        upstream.insert_header(header::HOST, authority.as_str())?;
-    }
-    upstream.set_raw_path(target.as_bytes())
-}
-
-/// HTTP/2 may send cookies in several fields; origins expect one (RFC 9113 §8.2.3).
-fn join_cookies(version: Version, upstream: &mut RequestHeader) -> Result<()> {
-    if version != Version::HTTP_2 {
-        return Ok(());
-    }
-    let fields: Vec<&[u8]> =
-        upstream.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if fields.len() < 2 {
-        return Ok(());
-    }
-    let joined = fields.join(&b"; "[..]);
-    let value = HeaderValue::from_bytes(&joined)
-        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "joining cookies", error))?;
-    upstream.insert_header(header::COOKIE, value)
-}
-
-/// Tells the origin who asks, and removes what the client says of itself unless a trusted proxy said it.
-fn introduce_client(request: &RequestHeader, upstream: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    for name in SPOOFABLE {
-        upstream.remove_header(name);
-    }
-    let Some(connection) = &ctx.connection else { return Ok(()) };
-    let is_marked = upstream.headers.contains_key(&mirror::MARK);
-    if is_marked && !ctx.snapshot.trusted.contains(connection.peer_ip()) {
-        upstream.remove_header(&mirror::MARK);
-    }
-    let mut chain = String::with_capacity(48);
-    // Writing to a String cannot fail.
-    let _ = write!(chain, "{}", ctx.client.ip);
-    let peer = connection.peer_ip();
-    if peer != ctx.client.ip {
-        let _ = write!(chain, ", {peer}");
-    }
-    upstream.insert_header(FORWARDED_FOR, chain)?;
-    upstream.insert_header(FORWARDED_PROTO, if ctx.client.https { "https" } else { "http" })?;
-    let host = ctx.client.forwarded_host.clone().or_else(|| sent_host(request));
-    if let Some(host) = host {
-        upstream.insert_header(FORWARDED_HOST, host)?;
+    if matches!(upstream.method, Method::OPTIONS | Method::TRACE) {
+        count_down(headers);
     }
     Ok(())
 }
 
-fn sent_host(request: &RequestHeader) -> Option<HeaderValue> {
-    match request.uri.authority() {
+/// The origin receives the path that was matched, so that both mean the same resource.
+fn set_path(upstream: &mut request::Parts, path: &str) -> Result<()> {
+    if let Some(authority) = upstream.uri.authority() {
+        upstream.headers.insert(header::HOST, field(authority.as_str())?);
+    }
+    let target = match upstream.uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let built = Uri::builder().path_and_query(target).build();
+    upstream.uri =
+        built.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "rewriting a path", error))?;
+    Ok(())
+}
+
+fn field(text: impl AsRef<[u8]>) -> Result<HeaderValue> {
+    let value = HeaderValue::from_bytes(text.as_ref());
+    value.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "forwarding a field", error))
+}
+
+/// HTTP/2 may send cookies in several fields; origins expect one (RFC 9113 §8.2.3).
+fn join_cookies(version: Version, headers: &mut HeaderMap) -> Result<()> {
+    if version != Version::HTTP_2 {
+        return Ok(());
+    }
+    let fields: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if fields.len() > 1 {
+        let joined = field(fields.join(&b"; "[..]))?;
+        headers.insert(header::COOKIE, joined);
+    }
+    Ok(())
+}
+
+/// Tells the origin who asks, and removes what the client says of itself unless a trusted proxy said it.
+fn introduce_client(asked: &RequestHeader, headers: &mut HeaderMap, ctx: &Context) {
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+    let Some(connection) = &ctx.connection else { return };
+    let peer = connection.peer_ip();
+    if headers.contains_key(&mirror::MARK) && !ctx.snapshot.trusted.contains(peer) {
+        headers.remove(&mirror::MARK);
+    }
+    let chain = if peer == ctx.client.ip { connection.peer_field() } else { chain(ctx.client.ip, peer) };
+    headers.insert(FORWARDED_FOR, chain);
+    let proto = HeaderValue::from_static(if ctx.client.https { "https" } else { "http" });
+    headers.insert(FORWARDED_PROTO, proto);
+    if let Some(host) = ctx.client.forwarded_host.clone().or_else(|| sent_host(asked)) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// Whether a client could pretend to be somebody else by a field.
+fn is_claim(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-forwarded-prefix"
+            | "x-forwarded-server"
+            | "x-real-ip"
+    )
+}
+
+/// The client, and the proxy it came through.
+fn chain(client: IpAddr, peer: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(format!("{client}, {peer}")).expect("addresses, a comma and a space")
+}
+
+fn sent_host(asked: &RequestHeader) -> Option<HeaderValue> {
+    match asked.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => request.headers.get(header::HOST).cloned(),
+        None => asked.headers.get(header::HOST).cloned(),
     }
 }
 
@@ -120,16 +156,12 @@ fn via(version: Version) -> HeaderValue {
     }
 }
 
-/// One hop less for OPTIONS and TRACE (RFC 9110 §7.6.2).
-fn count_down(upstream: &mut RequestHeader) -> Result<()> {
-    if !matches!(upstream.method, Method::OPTIONS | Method::TRACE) {
-        return Ok(());
-    }
-    let hops =
-        upstream.headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-    match hops {
-        Some(hops) => upstream.insert_header(header::MAX_FORWARDS, hops.saturating_sub(1).to_string()),
-        None => Ok(()),
+/// One hop less (RFC 9110 §7.6.2).
+fn count_down(headers: &mut HeaderMap) {
+    let Entry::Occupied(mut field) = headers.entry(header::MAX_FORWARDS) else { return };
+    let hops = field.get().to_str().ok().and_then(|hops| hops.parse::<u32>().ok());
+    if let Some(hops) = hops {
+        field.insert(hops.saturating_sub(1).into());
     }
 }
 
@@ -158,31 +190,44 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &
     Ok(())
 }
 
-/// Prepares an origin's answer for the client.
+/// Prepares an origin's answer for the client; names go out in lower case here as well.
 pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
     if response.status.is_informational() {
         return;
     }
-    let version = response.version;
-    remove_hop_by_hop(response);
-    // Every value has been checked to be one.
-    let _ = shape::response(response, ctx);
+    let reason =
+        response.get_reason_phrase().filter(|reason| Some(*reason) != response.status.canonical_reason());
+    let reason = reason.map(str::to_owned);
+    let empty = ResponseHeader::from(Response::new(()).into_parts().0);
+    let mut parts = response::Parts::from(std::mem::replace(response, empty));
+    parts.headers.reserve(ADDED);
+    edit_response(&mut parts, ctx);
+    *response = ResponseHeader::from(parts);
+    if reason.is_some() {
+        // It was read as a reason phrase, so it is one.
+        let _ = response.set_reason_phrase(reason.as_deref());
+    }
+}
+
+fn edit_response(response: &mut response::Parts, ctx: &mut Context) {
+    let headers = &mut response.headers;
+    remove_hop_by_hop(headers);
+    shape::response(headers, ctx);
     if ctx.snapshot.model.via {
-        // A pseudonym and a version are always a header value.
-        let _ = response.append_header(header::VIA, via(version));
+        headers.append(header::VIA, via(response.version));
     }
     if let Some(cookie) = ctx.chosen.as_mut().and_then(|chosen| chosen.set_cookie.take()) {
-        let _ = response.append_header(header::SET_COOKIE, cookie);
+        headers.append(header::SET_COOKIE, cookie);
     }
-    stamp(response, ctx);
+    stamp(headers, ctx);
 }
 
 /// Takes away what was for the hop to the origin alone (RFC 9110 §7.6.1).
-fn remove_hop_by_hop(response: &mut ResponseHeader) {
-    let fields = HopByHop::of(&response.headers, false);
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let fields = HopByHop::of(headers, false);
     // Pingora reads the framing from Transfer-Encoding after this and writes its own.
     for name in fields.names().filter(|name| **name != header::TRANSFER_ENCODING) {
-        response.remove_header(name);
+        headers.remove(name);
     }
 }
 
@@ -195,9 +240,9 @@ pub(super) fn unchunk(client: Version, response: &mut ResponseHeader) {
 }
 
 /// Puts the request id on an answer, and what policies have to say.
-pub(super) fn stamp(response: &mut ResponseHeader, ctx: &Context) {
+pub(super) fn stamp(headers: &mut HeaderMap, ctx: &Context) {
     for (name, value) in &ctx.answer_fields {
-        let _ = response.insert_header(name.clone(), value.clone());
+        headers.insert(name.clone(), value.clone());
     }
-    let _ = response.insert_header(ctx.snapshot.model.request_id.clone(), ctx.request_id.clone());
+    headers.insert(ctx.snapshot.model.request_id.clone(), ctx.request_id.clone());
 }

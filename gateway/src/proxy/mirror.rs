@@ -89,7 +89,7 @@ impl Mirror {
     ///
     /// # Errors
     /// Why there is no copy of it.
-    fn copy(self: &Arc<Self>, session: &Session, ctx: &mut Context) -> Result<Duplicate, Mirrored> {
+    fn copy(self: &Arc<Self>, session: &Session, ctx: &Context) -> Result<Duplicate, Mirrored> {
         let request = session.req_header();
         let too_large = ctx.body_length.is_some_and(|length| length > self.body_limit);
         // A copy of a copy could go round for ever.
@@ -195,7 +195,7 @@ impl Duplicate {
 }
 
 /// The header as an origin of the route would get it, marked, and as the mirrored service speaks.
-fn header(session: &Session, ctx: &mut Context, template: &PeerTemplate) -> Result<Box<RequestHeader>> {
+fn header(session: &Session, ctx: &Context, template: &PeerTemplate) -> Result<Box<RequestHeader>> {
     let mut header = session.req_header().clone();
     if !header.raw_path_is_utf8() {
         return Err(Error::new(ErrorType::InvalidHTTPHeader));

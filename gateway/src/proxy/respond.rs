@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gateway_core::config::model;
 use gateway_core::outcome::Termination;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
@@ -69,21 +69,21 @@ impl Answer {
 /// Sends an answer and keeps the connection.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Context, answer: Answer) -> Result<()> {
     ctx.termination = answer.termination;
-    let mut response = ResponseHeader::build(answer.status, Some(answer.fields.len() + 5))?;
+    let mut headers = HeaderMap::with_capacity(answer.fields.len() + 5);
     for (name, value) in answer.fields {
-        response.append_header(name, value)?;
+        headers.append(name, value);
     }
-    send(session, ctx, response, answer.body).await
+    send(session, ctx, answer.status, headers, answer.body).await
 }
 
 /// Turns a request away; the connection stays when the rest of the request comes soon.
 pub(super) async fn reject(session: &mut Session, ctx: &mut Context, rejection: Rejection) -> Result<()> {
     note(ctx, rejection);
     let (content_type, body) = rejection.body(&session.req_header().headers, &ctx.request_id);
-    let mut response = ResponseHeader::build(rejection.status(), Some(8))?;
-    response.insert_header(header::CONTENT_TYPE, content_type)?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    send(session, ctx, response, body).await
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    send(session, ctx, rejection.status(), headers, body).await
 }
 
 /// Ends a request that failed on its way; gives the status for the record, 0 when nobody is left to read one.
@@ -135,22 +135,22 @@ fn note(ctx: &mut Context, rejection: Rejection) {
 async fn send(
     session: &mut Session,
     ctx: &mut Context,
-    mut response: ResponseHeader,
+    status: StatusCode,
+    mut headers: HeaderMap,
     body: Bytes,
 ) -> Result<()> {
-    shape::response(&mut response, ctx)?;
+    shape::response(&mut headers, ctx);
     // RFC 9110 §8.6: never with 204, and with 304 it would tell the length of what was not sent.
-    let empty_by_status = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let empty_by_status = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !empty_by_status {
-        response.insert_header(header::CONTENT_LENGTH, body.len())?;
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
     }
-    response.insert_header(header::DATE, get_cached_date())?;
-    forward::stamp(&mut response, ctx);
+    headers.insert(header::DATE, get_cached_date());
+    forward::stamp(&mut headers, ctx);
     let bodiless = empty_by_status || body.is_empty() || session.req_header().method == Method::HEAD;
-    if session.req_header().version == Version::HTTP_10 {
-        response.set_version(Version::HTTP_11);
-    }
-    session.write_response_header(Box::new(response), bodiless).await?;
+    let mut parts = Response::new(()).into_parts().0;
+    (parts.status, parts.headers) = (status, headers);
+    session.write_response_header(Box::new(ResponseHeader::from(parts)), bodiless).await?;
     if !bodiless {
         session.write_response_body(Some(body), true).await?;
     }

@@ -3,31 +3,28 @@
 pub(crate) mod headers;
 pub(crate) mod rewrite;
 
-use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::HeaderMap;
 
 use super::context::Context;
 
 /// Changes a request for an origin, after everything that reads what the client sent.
-pub(super) fn request(upstream: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    let Some(route) = &ctx.route else { return Ok(()) };
+pub(super) fn request(upstream: &mut HeaderMap, ctx: &Context) {
+    let Some(route) = &ctx.route else { return };
     if let Some(rewrite) = &route.rewrite {
-        rewrite.request(upstream, ctx.stripped)?;
+        rewrite.request(upstream, ctx.stripped);
     }
     if let Some(headers) = &route.headers {
-        headers.request(upstream, ctx)?;
+        headers.request(upstream, ctx);
     }
-    Ok(())
 }
 
 /// Changes an answer for the client, be it an origin's or the gateway's own.
-pub(super) fn response(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    let Some(route) = &ctx.route else { return Ok(()) };
+pub(super) fn response(response: &mut HeaderMap, ctx: &Context) {
+    let Some(route) = &ctx.route else { return };
     if let Some(headers) = &route.headers {
-        headers.response(response, ctx)?;
+        headers.response(response, ctx);
     }
-    match &route.cors {
-        Some(cors) => cors.response(response, ctx.origin.as_ref()),
-        None => Ok(()),
+    if let Some(cors) = &route.cors {
+        cors.response(response, ctx.origin.as_ref());
     }
 }

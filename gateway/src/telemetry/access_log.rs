@@ -4,7 +4,9 @@
 //! slower than the traffic, the entry is dropped and counted. The writer sleeps until a first entry comes, then collects
 //! for 10 ms at a time, so that under load no request has to wake it and each write carries many lines.
 
+mod clock;
 mod entry;
+mod line;
 mod sink;
 
 use std::io;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use gateway_core::config::model::AccessLog as Target;
 use parking_lot::Mutex;
 
+use self::clock::Clock;
 pub use self::entry::{Entry, Text, Timers};
 use self::sink::Sink;
 use super::counters::ShardedCounter;
@@ -101,7 +104,7 @@ fn pair(sink: Option<Sink>, dropped: Arc<ShardedCounter>, capacity: usize) -> (A
     let (sender, receiver) = sync_channel(capacity);
     let orders = Arc::new(Mutex::new(Vec::new()));
     let log = AccessLog { queue: sender, orders: Arc::clone(&orders), dropped: Arc::clone(&dropped) };
-    (log, Writer { queue: receiver, orders, dropped, sink, lines: Vec::new(), capacity })
+    (log, Writer { queue: receiver, orders, dropped, sink, lines: Vec::new(), clock: Clock::new(), capacity })
 }
 
 /// The thread that formats and writes.
@@ -111,6 +114,7 @@ struct Writer {
     dropped: Arc<ShardedCounter>,
     sink: Option<Sink>,
     lines: Vec<u8>,
+    clock: Clock,
     capacity: usize,
 }
 
@@ -147,7 +151,7 @@ impl Writer {
 
     fn add(&mut self, message: Option<Entry>) {
         if let (Some(entry), Some(_)) = (message, &self.sink) {
-            entry.write_line(&mut self.lines);
+            entry.write_line(&mut self.lines, &mut self.clock);
             if self.lines.len() >= BATCH_BYTES {
                 self.write();
             }

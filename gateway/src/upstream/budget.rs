@@ -80,7 +80,7 @@ impl Budget {
 
     /// Moves on to the half window of `now`; gives the slot to count in.
     fn turn(&self, now: Instant) -> usize {
-        let half = (now.saturating_duration_since(self.begun).as_millis() / (WINDOW.as_millis() / 2)) as u64;
+        let half = now.saturating_duration_since(self.begun).as_secs() / (WINDOW.as_secs() / 2);
         let before = self.half.load(Relaxed);
         // Whoever moves the window clears it; a count or two may go astray at the edge, which a budget can bear.
         if half > before && self.half.compare_exchange(before, half, Relaxed, Relaxed).is_ok() {

@@ -59,6 +59,16 @@ pub(crate) enum Target {
     Unix(Arc<Path>),
 }
 
+impl Target {
+    /// The same place at another port; a unix socket has none.
+    pub(crate) fn at_port(&self, port: Option<u16>) -> Self {
+        match (self, port) {
+            (Self::Ip(address), Some(port)) => Self::Ip(SocketAddr::new(address.ip(), port)),
+            _ => self.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -37,6 +37,22 @@ pub(crate) struct Checkup {
     /// When the next one is; not known before it was first thought of.
     pub(crate) due: Option<Instant>,
     pub(crate) streak: Streak,
+    /// What was wrong at the last one; nothing when it was good.
+    pub(crate) wrong: Option<String>,
+}
+
+impl Checkup {
+    /// Takes in a check and what was wrong; gives what is to be believed now.
+    pub(crate) fn note(
+        &mut self,
+        wrong: Option<String>,
+        believed: Option<bool>,
+        health: &model::Health,
+    ) -> bool {
+        let healthy = self.streak.note(wrong.is_none(), believed, health);
+        self.wrong = wrong;
+        healthy
+    }
 }
 
 impl Registry {

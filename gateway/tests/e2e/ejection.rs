@@ -86,6 +86,18 @@ async fn an_ejected_endpoint_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_fails_on_stays_out_for_longer_each_time() {
+    let three = Three::with(&THREE.replace("1h", "200ms"), 1, Behaviour::status(500)).await;
+    for length in ["for=200ms", "for=400ms", "for=600ms"] {
+        let ejected = async || {
+            three.failed(9).await;
+            three.gateway.log().replace('"', "").replace("for:", "for=").contains(length)
+        };
+        three.gateway.eventually(length, ejected).await;
+    }
+}
+
+#[tokio::test]
 async fn no_more_than_the_share_is_ejected() {
     for (max, ejected) in [("10%", 0.0), ("34%", 1.0), ("50%", 1.0), ("67%", 2.0)] {
         let three = Three::with(&THREE.replace("50%", max), 2, Behaviour::status(500)).await;

@@ -103,11 +103,18 @@ async fn a_check_that_hangs_has_failed_and_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_healthy_and_a_missing_page_is_not() {
-    let pair = Pair::with(Behaviour::status(302)).await;
-    assert!(is_up(&pair.gateway, &pair.b).await);
-    pair.b.set_behaviour(Behaviour::status(404));
-    pair.becomes(false).await;
+async fn only_2xx_is_healthy_unless_said() {
+    for bad in [302, 404, 503] {
+        let pair = Pair::with(Behaviour::status(bad)).await;
+        assert!(!is_up(&pair.gateway, &pair.b).await, "{bad}");
+        pair.b.set_behaviour(Behaviour::status(204));
+        pair.becomes(true).await;
+    }
+    let said = PAIR.replace("path: /ready", "path: /ready, status: [200, 204, 3xx, 404]");
+    for (status, up) in [(204, true), (302, true), (404, true), (201, false), (410, false)] {
+        let pair = Pair::configured(&said, Behaviour::status(status)).await;
+        pair.becomes(up).await;
+    }
 }
 
 #[tokio::test]

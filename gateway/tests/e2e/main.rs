@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod checks;
 mod commands;
 mod demo;
 mod ejection;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -467,16 +468,81 @@ pub enum Balance {
 /// Active checks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// What is asked for, with GET.
-    pub path: String,
+    /// What is asked.
+    pub check: Check,
+    /// The host asked for; none takes that of the endpoint.
+    pub host: Option<String>,
+    /// Where endpoints are asked; none takes the port of the endpoint.
+    pub port: Option<u16>,
     /// How often.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// How long a check may take in all.
     pub timeout: Duration,
     /// Failures in a row that make an endpoint unhealthy.
     pub unhealthy_after: u32,
     /// Successes in a row that make it healthy.
     pub healthy_after: u32,
+    /// What it means for the gateway's readiness when no endpoint is healthy.
+    pub readiness: Readiness,
+}
+
+/// What an active check asks, over what the service speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Check {
+    /// A GET.
+    Http {
+        /// What is asked for: path and query.
+        path: String,
+        /// The answers that are healthy.
+        status: StatusSet,
+    },
+    /// A connection, with TLS if the service has it.
+    Tcp,
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// The name asked about; empty is the server as a whole.
+        service: String,
+    },
+}
+
+/// Which statuses are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusSet(pub Vec<RangeInclusive<u16>>);
+
+impl StatusSet {
+    /// Whether a status is meant.
+    pub fn contains(&self, status: StatusCode) -> bool {
+        self.0.iter().any(|range| range.contains(&status.as_u16()))
+    }
+}
+
+impl Default for StatusSet {
+    /// 2xx.
+    fn default() -> Self {
+        Self(vec![200..=299])
+    }
+}
+
+impl fmt::Display for StatusSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            match (range.start(), range.end()) {
+                (one, last) if one == last => write!(f, "{comma}{one}")?,
+                (first, _) => write!(f, "{comma}{}xx", first / 100)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the gateway is ready only while a service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is ready whatever becomes of the service: other services go on.
+    Ignored,
+    /// It is not ready while the service has no healthy endpoint.
+    Required,
 }
 
 /// Passive ejection.

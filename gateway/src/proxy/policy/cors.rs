@@ -1,9 +1,8 @@
 //! `cors`: which pages of other origins may ask and read (WHATWG Fetch, "CORS protocol").
 
 use gateway_core::config::model;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora::http::RequestHeader;
 
 use crate::proxy::respond::Answer;
 
@@ -53,23 +52,22 @@ impl Cors {
     }
 
     /// Says on an answer whether the page that asked may read it.
-    pub(crate) fn response(&self, response: &mut ResponseHeader, origin: Option<&HeaderValue>) -> Result<()> {
-        response.remove_header(&header::ACCESS_CONTROL_ALLOW_ORIGIN);
-        response.remove_header(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
-        response.remove_header(&header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    pub(crate) fn response(&self, response: &mut HeaderMap, origin: Option<&HeaderValue>) {
+        response.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        response.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        response.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
         if self.origins.is_some() {
             // Also without leave: a cache must not give one page's answer to another (Fetch, "CORS protocol and HTTP caches").
-            response.append_header(header::VARY, "origin")?;
+            response.append(header::VARY, HeaderValue::from_static("origin"));
         }
-        let Some(leave) = self.leave(origin) else { return Ok(()) };
-        response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, leave)?;
+        let Some(leave) = self.leave(origin) else { return };
+        response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, leave);
         if self.credentials {
-            response.insert_header(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")?;
+            response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         if let Some(expose) = &self.expose {
-            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone())?;
+            response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         }
-        Ok(())
     }
 
     /// What Access-Control-Allow-Origin says to a page of this origin, if it may read.

@@ -4,7 +4,6 @@
 //! `q` (a full bucket) and window `w` (the seconds it takes to fill), `RateLimit` what remains `r` and the seconds `t`
 //! until the bucket is full again or, on a refusal, until the next request may come.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -77,7 +76,7 @@ impl RateLimits {
         let mut policy = String::new();
         for limit in limits.iter().filter(|limit| !limit.dry_run) {
             let (burst, window) = (limit.limiter.burst(), limit.limiter.window_seconds());
-            item(&mut policy, &limit.name, format_args!("q={burst};w={window}"));
+            item(&mut policy, &limit.name, ["q", "w"], [burst.into(), window]);
         }
         let policy = HeaderValue::try_from(policy).ok().filter(|policy| !policy.is_empty());
         Self { limits, policy }
@@ -93,7 +92,7 @@ impl RateLimits {
         headers: &HeaderMap,
         ctx: &mut Context,
     ) -> Result<(), Rejection> {
-        let mut told = String::new();
+        let mut told = String::with_capacity(if self.policy.is_some() { 48 } else { 0 });
         let mut refused = None;
         for limit in &self.limits {
             let taken = limit.limiter.take(limit.subject(route, ctx.client.ip, headers));
@@ -101,10 +100,10 @@ impl RateLimits {
             match taken {
                 _ if limit.dry_run => {}
                 Ok(Left { requests, full_seconds }) => {
-                    item(&mut told, &limit.name, format_args!("r={requests};t={full_seconds}"));
+                    item(&mut told, &limit.name, ["r", "t"], [requests.into(), full_seconds]);
                 }
                 Err(Exhausted { wait_seconds }) => {
-                    item(&mut told, &limit.name, format_args!("r=0;t={wait_seconds}"));
+                    item(&mut told, &limit.name, ["r", "t"], [0, wait_seconds]);
                     refused = Some(wait_seconds);
                     break;
                 }
@@ -125,9 +124,16 @@ impl RateLimits {
     }
 }
 
-/// Adds an item to a structured list (RFC 9651 §3.1). Names hold nothing that a string would have to escape.
-fn item(list: &mut String, name: &LimitName, parameters: std::fmt::Arguments<'_>) {
-    let comma = if list.is_empty() { "" } else { ", " };
-    // Writing to a String cannot fail.
-    let _ = write!(list, "{comma}\"{name}\";{parameters}");
+/// Adds an item with two numbers to a structured list (RFC 9651 §3.1). Names hold nothing that a string would have to
+/// escape.
+fn item(list: &mut String, name: &LimitName, keys: [&str; 2], numbers: [u64; 2]) {
+    list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+    list.push_str(name.as_str());
+    list.push('"');
+    for (key, number) in keys.into_iter().zip(numbers) {
+        list.push(';');
+        list.push_str(key);
+        list.push('=');
+        list.push_str(itoa::Buffer::new().format(number));
+    }
 }

@@ -4,9 +4,7 @@ use std::io::Write;
 
 use gateway_core::config::model::{self, HeaderEdits};
 use gateway_core::template::{Placeholder, Template};
-use http::{HeaderName, HeaderValue, header};
-use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::proxy::context::Context;
 
@@ -44,45 +42,36 @@ impl Headers {
     }
 
     /// Edits a request for an origin.
-    pub(crate) fn request(&self, upstream: &mut RequestHeader, ctx: &Context) -> Result<()> {
-        for name in &self.request.remove {
-            upstream.remove_header(name);
-        }
-        for (name, value) in filled(&self.request.set, ctx) {
-            upstream.insert_header(name, value)?;
-        }
-        for (name, value) in filled(&self.request.add, ctx) {
-            upstream.append_header(name, value)?;
-        }
-        Ok(())
+    pub(crate) fn request(&self, upstream: &mut HeaderMap, ctx: &Context) {
+        edit(&self.request, upstream, ctx);
     }
 
     /// Edits an answer, whoever it is from.
-    pub(crate) fn response(&self, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    pub(crate) fn response(&self, response: &mut HeaderMap, ctx: &Context) {
         if self.security {
-            secure(response, ctx.client.https)?;
+            secure(response, ctx.client.https);
         }
-        for name in &self.response.remove {
-            response.remove_header(name);
-        }
-        for (name, value) in filled(&self.response.set, ctx) {
-            response.insert_header(name, value)?;
-        }
-        for (name, value) in filled(&self.response.add, ctx) {
-            response.append_header(name, value)?;
-        }
-        Ok(())
+        edit(&self.response, response, ctx);
     }
 }
 
-fn secure(response: &mut ResponseHeader, https: bool) -> Result<()> {
+fn edit(edits: &HeaderEdits, headers: &mut HeaderMap, ctx: &Context) {
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in filled(&edits.set, ctx) {
+        headers.insert(name, value);
+    }
+    for (name, value) in filled(&edits.add, ctx) {
+        headers.append(name, value);
+    }
+}
+
+fn secure(response: &mut HeaderMap, https: bool) {
     let transport = https.then_some((header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT));
     for (name, value) in SECURITY.into_iter().chain(transport) {
-        if !response.headers.contains_key(&name) {
-            response.insert_header(name, value)?;
-        }
+        response.entry(name).or_insert(value);
     }
-    Ok(())
 }
 
 /// The fields with their gaps filled. What cannot stand in a header field is left out; nothing a gap is filled with can.

@@ -1,9 +1,7 @@
 //! `rewrite`: another path, another Host.
 
 use gateway_core::config::model::{self, PathRewrite};
-use http::{HeaderName, HeaderValue, header};
-use pingora::Result;
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
@@ -53,13 +51,12 @@ impl Rewrite {
     }
 
     /// Tells the origin, after everything that reads what the client sent.
-    pub(crate) fn request(&self, upstream: &mut RequestHeader, stripped: bool) -> Result<()> {
+    pub(crate) fn request(&self, upstream: &mut HeaderMap, stripped: bool) {
         if let Some(prefix) = self.stripped.as_ref().filter(|_| stripped) {
-            upstream.insert_header(FORWARDED_PREFIX, prefix.clone())?;
+            upstream.insert(FORWARDED_PREFIX, prefix.clone());
         }
-        match &self.host {
-            Some(host) => upstream.insert_header(header::HOST, host.clone()),
-            None => Ok(()),
+        if let Some(host) = &self.host {
+            upstream.insert(header::HOST, host.clone());
         }
     }
 }

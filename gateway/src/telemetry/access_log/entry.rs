@@ -1,6 +1,5 @@
 //! What the access log says about one request, and how that becomes a line of JSON.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,10 +8,10 @@ use bytes::Bytes;
 use gateway_core::outcome::Termination;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version};
-use serde::{Serialize, Serializer};
 
+use super::clock::Clock;
+use super::line::Line;
 use crate::telemetry::metrics::RequestMetrics;
-use crate::telemetry::rfc3339::Rfc3339;
 
 /// One finished request. Everything is moved or shared into it; nothing is formatted before the writer's thread.
 #[derive(Debug)]
@@ -52,16 +51,13 @@ pub struct Entry {
 }
 
 /// Where the time of a request went. Logged in milliseconds with three decimals.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Timers {
     /// Connecting in the last attempt, TLS included; `None` when a pooled connection was used, or none.
-    #[serde(rename = "connect_ms", serialize_with = "optional_milliseconds")]
     pub connect: Option<Duration>,
     /// From the request's header to the origin's response header, earlier attempts included.
-    #[serde(rename = "first_byte_ms", serialize_with = "optional_milliseconds")]
     pub first_byte: Option<Duration>,
     /// From the request's header to the end of the answer.
-    #[serde(rename = "total_ms", serialize_with = "milliseconds")]
     pub total: Duration,
 }
 
@@ -83,15 +79,14 @@ pub enum Text {
 }
 
 impl Text {
-    /// The text, with U+FFFD for what is not UTF-8.
-    fn to_lossy(&self) -> Cow<'_, str> {
+    fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Static(text) => Cow::Borrowed(text),
-            Self::Owned(text) => Cow::Borrowed(text),
-            Self::Shared(text) => Cow::Borrowed(text),
-            Self::Header(value) => String::from_utf8_lossy(value.as_bytes()),
-            Self::Bytes(bytes) => String::from_utf8_lossy(bytes),
-            Self::Path(target) => Cow::Borrowed(target.path()),
+            Self::Static(text) => text.as_bytes(),
+            Self::Owned(text) => text.as_bytes(),
+            Self::Shared(text) => text.as_bytes(),
+            Self::Header(value) => value.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+            Self::Path(target) => target.path().as_bytes(),
         }
     }
 }
@@ -114,64 +109,34 @@ text_from!(
     Path(PathAndQuery),
 );
 
-impl Serialize for Text {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.to_lossy())
-    }
-}
-
-/// An [`Entry`] in the order and with the names it is written; absent things are `null`, so every line has every field.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(serialize_with = "rfc3339")]
-    time: SystemTime,
-    request_id: &'a Text,
-    #[serde(serialize_with = "hexadecimal")]
-    trace_id: Option<u128>,
-    client_ip: IpAddr,
-    method: &'a str,
-    host: &'a Text,
-    path: &'a Text,
-    protocol: &'static str,
-    user_agent: Option<Cow<'a, str>>,
-    status: Option<u16>,
-    bytes: u64,
-    route: &'a str,
-    service: Option<&'a str>,
-    release: Option<&'a str>,
-    endpoint: Option<&'a str>,
-    attempts: u32,
-    timers: Timers,
-    termination: Termination,
-}
-
 impl Entry {
-    /// Appends the entry as one line of JSON, its newline included.
-    pub(super) fn write_line(&self, buffer: &mut Vec<u8>) {
+    /// Appends the entry as one line of JSON, its newline included. Absent things are `null`, so that every line has
+    /// every field.
+    pub(super) fn write_line(&self, buffer: &mut Vec<u8>, clock: &mut Clock) {
         let named = |name| Some(name).filter(|name: &&str| !name.is_empty());
-        let line = Line {
-            time: self.time,
-            request_id: &self.request_id,
-            trace_id: self.trace_id,
-            client_ip: self.client_ip.to_canonical(),
-            method: self.method.as_str(),
-            host: &self.host,
-            path: &self.path,
-            protocol: protocol(self.protocol),
-            user_agent: self.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())),
-            status: self.status.map(|status| status.as_u16()),
-            bytes: self.bytes,
-            route: self.served_by.route(),
-            service: named(self.served_by.service()),
-            release: named(self.served_by.release()),
-            endpoint: self.endpoint.as_deref(),
-            attempts: self.attempts,
-            timers: self.timers,
-            termination: self.termination,
-        };
-        // Neither a vector nor strings and numbers can fail to serialise.
-        let _ = serde_json::to_writer(&mut *buffer, &line);
-        buffer.push(b'\n');
+        let user_agent = self.user_agent.as_ref().map(HeaderValue::as_bytes);
+        Line(buffer)
+            .time(r#"{"time":"#, self.time, clock)
+            .text(r#","request_id":"#, self.request_id.as_bytes())
+            .hexadecimal(r#","trace_id":"#, self.trace_id)
+            .address(r#","client_ip":"#, self.client_ip)
+            .word(r#","method":"#, self.method.as_str())
+            .text(r#","host":"#, self.host.as_bytes())
+            .text(r#","path":"#, self.path.as_bytes())
+            .word(r#","protocol":"#, protocol(self.protocol))
+            .optional_text(r#","user_agent":"#, user_agent)
+            .optional_number(r#","status":"#, self.status.map(|status| status.as_u16().into()))
+            .number(r#","bytes":"#, self.bytes)
+            .word(r#","route":"#, self.served_by.route())
+            .optional_word(r#","service":"#, named(self.served_by.service()))
+            .optional_word(r#","release":"#, named(self.served_by.release()))
+            .optional_word(r#","endpoint":"#, self.endpoint.as_deref())
+            .number(r#","attempts":"#, self.attempts.into())
+            .milliseconds(r#","timers":{"connect_ms":"#, self.timers.connect)
+            .milliseconds(r#","first_byte_ms":"#, self.timers.first_byte)
+            .milliseconds(r#","total_ms":"#, Some(self.timers.total))
+            .word(r#"},"termination":"#, self.termination.as_label())
+            .raw("}\n");
     }
 }
 
@@ -183,32 +148,6 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_3 => "HTTP/3",
         _ => "HTTP/1.1",
     }
-}
-
-fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // Whole microseconds: the nearest f64 prints with at most three decimals.
-    serializer.serialize_f64(duration.as_micros() as f64 / 1000.0)
-}
-
-fn optional_milliseconds<S: Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => milliseconds(duration, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn hexadecimal<S: Serializer>(id: &Option<u128>, serializer: S) -> Result<S::Ok, S::Error> {
-    match id {
-        Some(id) => serializer.collect_str(&format_args!("{id:032x}")),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&Rfc3339(*time))
 }
 
 #[cfg(test)]
@@ -240,7 +179,7 @@ pub(super) mod tests {
 
     fn line(entry: &Entry) -> String {
         let mut buffer = Vec::new();
-        entry.write_line(&mut buffer);
+        entry.write_line(&mut buffer, &mut Clock::new());
         String::from_utf8(buffer).unwrap()
     }
 

@@ -12,12 +12,15 @@ use regex::{Regex, RegexBuilder};
 use super::decode::{Fault, Leaf, choice};
 use super::host::{HostError, host_pattern};
 use super::model::{
-    Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, StoreDown, TlsVersion,
+    Balance, Gate, LimitKey, LimitScope, NotifyEvent, NotifyFormat, Protocol, Readiness, StoreDown,
+    TlsVersion,
 };
 use super::problem::Code;
 use crate::route::rule::HostPattern;
 use crate::unit::{ByteSize, InvalidUnit, Multiple, Rate, Ratio, Weight, parse_duration};
 use address::{cidr, listen_address, name_server};
+use health::check_path;
+pub(crate) use health::{PortNumber, StatusRange};
 use path::url_path;
 
 /// Gives a type the schema of a string with a description and examples.
@@ -40,6 +43,7 @@ macro_rules! text_schema {
 }
 
 mod address;
+mod health;
 mod path;
 
 /// A type of its own around one that belongs to another crate.
@@ -147,6 +151,11 @@ wrapper!(
 );
 
 wrapper!(
+    /// What a health check asks for.
+    CheckPath(String), "a path", "A path that begins with `/`, perhaps with a query.", ["/ready", "/health?full=1"], check_path
+);
+
+wrapper!(
     /// A path in the file system.
     FilePath(PathBuf), "a file path", "A path, relative to the directory of this file.", ["certs/shop.pem"],
     |text| match text {
@@ -222,6 +231,7 @@ impl Leaf for bool {
 choice!(TlsVersion, "a TLS version": "1.2" => Self::Tls12, "1.3" => Self::Tls13);
 choice!(Balance, "a way to balance": "round_robin" => Self::RoundRobin, "least_requests" => Self::LeastRequests, "hash" => Self::Hash);
 choice!(Protocol, "a protocol": "http1" => Self::Http1, "h2" => Self::H2, "h2c" => Self::H2c);
+choice!(Readiness, "a word for readiness": "ignored" => Self::Ignored, "required" => Self::Required);
 choice!(Gate, "a gate": "automatic" => Self::Automatic, "manual" => Self::Manual);
 choice!(NotifyFormat, "a format": "json" => Self::Json, "slack" => Self::Slack);
 choice!(NotifyEvent, "an event": "started" => Self::Started, "promoted" => Self::Promoted, "held" => Self::Held, "rolled_back" => Self::RolledBack, "completed" => Self::Completed);

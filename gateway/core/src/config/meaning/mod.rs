@@ -4,6 +4,7 @@
 //! Nothing stops at the first problem. A part that cannot be built is left out, and the caller refuses the whole when a
 //! problem was an error.
 
+mod health;
 mod listeners;
 mod mirror;
 mod origins;

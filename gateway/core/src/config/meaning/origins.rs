@@ -6,27 +6,11 @@ use super::Meaning;
 use super::services::{failures, no_failures, percent};
 use crate::config::host::host_name;
 use crate::config::leaf::Period;
-use crate::config::model::{At, Eject, FailureSet, Health, Protocol, Retry, Timeouts, UpstreamTls};
+use crate::config::model::{At, Eject, FailureSet, Protocol, Retry, Timeouts, UpstreamTls};
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::service as raw;
 
 impl Meaning<'_> {
-    pub(super) fn health(&mut self, raw: &raw::Health) -> Health {
-        let interval = self.period(raw.interval.as_ref(), Duration::from_secs(5));
-        let timeout = self.period(raw.timeout.as_ref(), Duration::from_secs(1).min(interval));
-        if let Some(at) = raw.timeout.as_ref().filter(|_| timeout > interval) {
-            let help = "the next check would begin before this one ends";
-            self.error(Code::Conflict, "`timeout` is longer than `interval`", at.span, help);
-        }
-        Health {
-            path: raw.path.0.clone(),
-            interval,
-            timeout,
-            unhealthy_after: self.count(raw.unhealthy_after.as_ref(), 3),
-            healthy_after: self.count(raw.healthy_after.as_ref(), 2),
-        }
-    }
-
     pub(super) fn eject(&mut self, raw: &raw::Eject) -> Eject {
         Eject {
             consecutive_failures: self.count(raw.consecutive_failures.as_ref(), 5),

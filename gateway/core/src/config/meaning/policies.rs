@@ -140,7 +140,7 @@ impl Meaning<'_> {
     }
 
     /// A host name with or without a port.
-    fn authority(&mut self, host: &At<String>) -> String {
+    pub(super) fn authority(&mut self, host: &At<String>) -> String {
         let (name, port) = match host.value.rsplit_once(':') {
             Some((name, port)) => (name, Some(port)),
             None => (host.value.as_str(), None),

@@ -33,7 +33,7 @@ impl Meaning<'_> {
         let rollout = self.rollout(raw.rollout.as_ref().map(|rollout| &rollout.value));
         let plan = raw.rollout.as_ref().and_then(|rollout| self.plan(&rollout.value));
         let balance = raw.balance.unwrap_or(Balance::LeastRequests);
-        let health = raw.health.as_ref().map(|health| self.health(health));
+        let health = raw.health.as_ref().and_then(|health| self.health(health, raw));
         let eject = raw.eject.as_ref().map(|eject| self.eject(eject));
         let retry = retry(raw.retry.as_ref());
         let timeouts = self.timeouts(raw.timeouts.as_ref());

@@ -3,6 +3,7 @@
 //! What stands here is the grammar. Field docs are the descriptions in the JSON Schema, and name the default of each key
 //! that may be left out. Defaults are filled in, and keys checked against one another, in `meaning`.
 
+pub(crate) mod health;
 pub(crate) mod listener;
 pub(crate) mod route;
 pub(crate) mod service;

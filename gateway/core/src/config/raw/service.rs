@@ -1,9 +1,10 @@
 //! `services`: releases, their traffic, and how origins are spoken to.
 
+use super::health::Health;
 use super::listener::Certificate;
 use super::value::Sticky;
-use crate::config::decode::{List, Map, OneOrMany, mapping};
-use crate::config::leaf::{Cidr, Failure, FieldName, FilePath, MethodName, Period, UrlPath};
+use crate::config::decode::{List, Map, OneOrMany, Rare, mapping};
+use crate::config::leaf::{Cidr, Failure, FieldName, FilePath, MethodName, Period};
 use crate::config::model::{Address, At, Balance, Gate, NotifyEvent, NotifyFormat, Protocol};
 use crate::unit::{Multiple, Ratio, Weight};
 
@@ -25,7 +26,7 @@ mapping! {
         /// How an endpoint is chosen. Default: least_requests (of two drawn at random).
         balance: Option<Balance>,
         /// Active checks. Default: none.
-        health: Option<Health>,
+        health: Option<Rare<At<Health>>>,
         /// Endpoints that fail again and again are left out for a while. Default: never.
         eject: Option<Eject>,
         /// Another try at another endpoint of the same release.
@@ -136,20 +137,6 @@ mapping! {
         format: Option<NotifyFormat>,
         /// What is told. Default: [held, rolled_back, completed].
         on: Option<Vec<NotifyEvent>>,
-    }
-
-    /// Active checks.
-    pub(crate) struct Health {
-        /// What is asked for, with GET; 2xx and 3xx are healthy.
-        path: UrlPath,
-        /// How often. Default: 5s.
-        interval: Option<At<Period>>,
-        /// How long an answer may take. Default: 1s.
-        timeout: Option<At<Period>>,
-        /// Failures in a row that make an endpoint unhealthy. Default: 3.
-        unhealthy_after: Option<At<u32>>,
-        /// Successes in a row that make it healthy. Default: 2.
-        healthy_after: Option<At<u32>>,
     }
 
     /// Endpoints that fail again and again are left out for a while.
