@@ -6,6 +6,7 @@ pub(crate) mod context;
 mod forward;
 pub(crate) mod host;
 pub(crate) mod identity;
+pub(crate) mod mirror;
 mod patience;
 pub(crate) mod policy;
 mod record;
@@ -59,7 +60,10 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         match admission::admit(session, ctx).await {
-            Ok(admission::Admitted::Forward) => Ok(false),
+            Ok(admission::Admitted::Forward) => {
+                mirror::begin(session, ctx);
+                Ok(false)
+            }
             Ok(admission::Admitted::Answer(answer)) => {
                 respond::answer(session, ctx, answer).await?;
                 Ok(true)
@@ -104,7 +108,9 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        forward::request_body(body, end_of_stream, ctx)
+        forward::request_body(body, end_of_stream, ctx)?;
+        mirror::body(body.as_ref(), end_of_stream, ctx);
+        Ok(())
     }
 
     async fn upstream_response_filter(

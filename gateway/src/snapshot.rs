@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
+use crate::proxy::mirror::Mirror;
 use crate::proxy::policy::access::Access;
 use crate::proxy::policy::cors::Cors;
 use crate::proxy::policy::maintenance::Maintenance;
@@ -70,6 +71,7 @@ pub(crate) struct Route {
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -180,6 +182,7 @@ impl Route {
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
+            mirror: route.mirror.as_ref().and_then(|mirror| Mirror::new(name, mirror, services, materials)),
             in_flight: metrics.in_flight(Some(name)),
             metrics: action
                 .service()

@@ -1,5 +1,6 @@
 //! Services as one configuration has them, and the endpoints behind them.
 
+pub(crate) mod aside;
 pub(crate) mod budget;
 pub(crate) mod ejection;
 pub(crate) mod peer;
@@ -325,6 +326,15 @@ impl Release {
             (Choice::Hash, None) => draw(Some(&octets(client))),
             _ => draw(None),
         }?;
+        let endpoint = members.endpoints[index].clone();
+        let in_flight = endpoint.state.begin();
+        Some((endpoint, in_flight))
+    }
+
+    /// The same for a request that goes beside the traffic; `None` also when no endpoint is available.
+    pub(crate) fn pick_aside(&self, key: Option<&str>) -> Option<(Arc<Endpoint>, InFlight)> {
+        let members = self.members.load();
+        let index = members.pool.pick_aside(key.map(str::as_bytes), fastrand::u64(..))?;
         let endpoint = members.endpoints[index].clone();
         let in_flight = endpoint.state.begin();
         Some((endpoint, in_flight))

@@ -182,6 +182,18 @@ impl Pool {
         Some(index)
     }
 
+    /// Chooses an available endpoint for a request that goes beside the traffic and must not change where that goes:
+    /// takes nobody's turn. `None` when none is available; nothing is sent to the sick for its own sake.
+    ///
+    /// [`Choice::Hash`] goes by `key`; everything else takes the less busy of two. `random` as for [`pick`](Self::pick).
+    pub fn pick_aside(&self, key: Option<&[u8]>, random: u64) -> Option<usize> {
+        let open = |member: &Member| member.state.is_available();
+        match self.choice {
+            Choice::Hash => self.choose(open, key, random),
+            Choice::LeastRequests | Choice::RoundRobin => self.less_busy_of_two(open, random),
+        }
+    }
+
     fn choose(&self, may: impl Fn(&Member) -> bool, key: Option<&[u8]>, random: u64) -> Option<usize> {
         match (self.choice, key) {
             (Choice::LeastRequests, _) => self.less_busy_of_two(may, random),
@@ -263,6 +275,19 @@ mod tests {
         state(&pool, 1).set_healthy(false);
         let turns: Vec<_> = (0..4).map(|_| pick(&pool, None, 0)).collect();
         assert_eq!(turns, [0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn what_goes_beside_the_traffic_takes_nobodys_turn_and_leaves_the_sick_alone() {
+        let pool = pool(Choice::RoundRobin, 3);
+        let aside = |random| pool.pick_aside(None, random);
+        let turns: Vec<_> = (0..6).map(|random| aside(random).map(|_| pick(&pool, None, 0))).collect();
+        assert_eq!(turns, [0, 1, 2, 0, 1, 2].map(Some));
+        state(&pool, 1).set_healthy(false);
+        state(&pool, 2).set_ejected(true);
+        assert!(grid().all(|random| aside(random) == Some(0)));
+        state(&pool, 0).set_healthy(false);
+        assert!(grid().all(|random| aside(random).is_none()));
     }
 
     #[test]

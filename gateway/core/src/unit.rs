@@ -105,6 +105,9 @@ impl Serialize for Weight {
 pub struct Ratio(f64);
 
 impl Ratio {
+    /// Everything.
+    pub const ONE: Self = Self(1.0);
+
     /// Takes a proportion from 0 to 1.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use gateway_core::config::model::{HeaderEdits, PathRewrite, Route};
+use gateway_core::config::model::{HeaderEdits, Mirror, PathRewrite, Route};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,7 @@ const POLICIES: &[(&str, Describe)] = &[
     ("body_limit", body_limit),
     ("rewrite", rewrite),
     ("headers.request", request_headers),
+    ("mirror", mirror),
     ("security_headers", security_headers),
     ("headers.response", response_headers),
 ];
@@ -99,6 +100,11 @@ fn rewrite(route: &Route) -> Option<String> {
     let host = route.rewrite.host.as_ref().map(|host| format!("Host becomes {host}"));
     let parts: Vec<String> = path.into_iter().chain(host).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn mirror(route: &Route) -> Option<String> {
+    let Mirror { service, share, body_limit } = route.mirror.as_ref()?;
+    Some(format!("{share} of requests with a body of at most {body_limit} are copied to {service}"))
 }
 
 fn request_headers(route: &Route) -> Option<String> {

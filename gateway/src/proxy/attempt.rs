@@ -43,6 +43,8 @@ pub(super) fn begin(session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer
     }
     let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
+    // What came of the body passes through again.
+    ctx.body_bytes = 0;
     ctx.rejection = None;
     let patience = patience(session, ctx);
     let attempt = Attempt::new(endpoint, in_flight, patience);

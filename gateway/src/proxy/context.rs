@@ -10,6 +10,7 @@ use gateway_core::trace_context::TraceParent;
 use gateway_core::websocket::FrameWatch;
 use http::{HeaderName, HeaderValue};
 
+use super::mirror::Draft;
 use super::patience::Patience;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
@@ -48,7 +49,7 @@ pub(crate) struct Context {
     pub(crate) tried: Tried,
     /// Tries so far, the one under way included.
     pub(crate) attempts: u32,
-    /// Bytes of request body that were let through.
+    /// Bytes of request body that were let through in this try.
     pub(crate) body_bytes: u64,
     /// Whether the client has sent all of its request.
     pub(crate) body_done: bool,
@@ -66,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) answer_fields: Vec<(HeaderName, HeaderValue)>,
     /// The origin's side of a WebSocket.
     pub(crate) frames: FrameWatch,
+    /// A copy for another service, while its body is still coming.
+    pub(crate) mirror: Option<Box<Draft>>,
     /// The canary has failed this request; stable is asked next.
     pub(crate) failing_over: bool,
     pub(crate) rejection: Option<Rejection>,
@@ -148,6 +151,7 @@ impl Context {
             in_flight: None,
             answer_fields: Vec::new(),
             frames: FrameWatch::default(),
+            mirror: None,
             failing_over: false,
             rejection: None,
             termination: Termination::Ok,

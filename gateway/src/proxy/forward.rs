@@ -14,6 +14,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::Context;
 use super::identity::TRACE_PARENT;
+use super::mirror;
 use super::rejection::Rejection;
 use super::shape;
 
@@ -107,6 +108,9 @@ fn introduce_client(asked: &RequestHeader, headers: &mut HeaderMap, ctx: &Contex
     }
     let Some(connection) = &ctx.connection else { return };
     let peer = connection.peer_ip();
+    if headers.contains_key(&mirror::MARK) && !ctx.snapshot.trusted.contains(peer) {
+        headers.remove(&mirror::MARK);
+    }
     let chain = if peer == ctx.client.ip { connection.peer_field() } else { chain(ctx.client.ip, peer) };
     headers.insert(FORWARDED_FOR, chain);
     let proto = HeaderValue::from_static(if ctx.client.https { "https" } else { "http" });

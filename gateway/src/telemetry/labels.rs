@@ -156,6 +156,22 @@ labels!(
     }
 );
 
+labels!(
+    /// What became of the copy of a request for a mirrored service.
+    Mirrored = "result" {
+        /// It was answered, in whatever way.
+        Answered = "answered",
+        /// No connection, no endpoint, or no answer that could be read.
+        Failed = "failed",
+        /// It took longer than it may.
+        Timeout = "timeout",
+        /// It was not made: too many were on their way.
+        Dropped = "dropped",
+        /// It was not sent: the request's body was too large or never came to its end, or it was no request to copy.
+        Skipped = "skipped",
+    }
+);
+
 impl Rollback {
     /// The label of a rollback with this cause, if it is one.
     pub fn of(cause: &Cause) -> Option<Self> {

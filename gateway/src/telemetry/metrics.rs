@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{BadRequest, Handshake, LimitDecision, Notification, Reload, Rollback};
+use super::labels::{BadRequest, Handshake, LimitDecision, Mirrored, Notification, Reload, Rollback};
 use super::process;
 
 /// The route label of requests that no route matched.
@@ -49,6 +49,8 @@ pub struct Metrics {
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
     maintenance: Family<Gauge, 1>,
     kill_switch: Single<Gauge>,
+    mirrors: Family<CounterBy<Mirrored>, 2>,
+    mirrors_in_flight: Family<Occupancy, 2>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -58,6 +60,7 @@ impl Metrics {
     pub fn new(loaded: SystemTime) -> Self {
         const SERVED: [&str; 3] = ["route", "service", "release"];
         const RELEASE: [&str; 2] = ["service", "release"];
+        const MIRROR: [&str; 2] = ["route", "service"];
         let metrics = Self {
             requests: Family::new("http_requests_total", "Finished requests.", SERVED),
             request_durations: Family::new(
@@ -145,6 +148,12 @@ impl Metrics {
                 "1 while the kill switch sends everything to stable.",
                 [],
             ),
+            mirrors: Family::new("mirror_requests_total", "Copies of requests for another service.", MIRROR),
+            mirrors_in_flight: Family::new(
+                "mirror_requests_in_flight",
+                "Copies that are being made or on their way.",
+                MIRROR,
+            ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -231,6 +240,15 @@ impl Metrics {
         Arc::clone(&self.kill_switch.handle)
     }
 
+    /// Copies of a route's requests for `service`.
+    pub fn mirror(&self, route: &RouteName, service: &ServiceName) -> MirrorMetrics {
+        let labels = [route.as_str(), service.as_str()];
+        MirrorMetrics {
+            results: self.mirrors.series(labels),
+            in_flight: self.mirrors_in_flight.series(labels),
+        }
+    }
+
     /// What is shown of a service's rollouts.
     pub fn rollouts(&self, service: &ServiceName) -> RolloutMetrics {
         let labels = [service.as_str()];
@@ -314,6 +332,8 @@ impl Metrics {
             self.rate_limits.collect(),
             self.maintenance.collect(),
             self.kill_switch.collect(),
+            self.mirrors.collect(),
+            self.mirrors_in_flight.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];
@@ -391,6 +411,15 @@ impl RolloutMetrics {
     pub fn set_step(&self, step: Option<usize>) {
         self.step.set(step.map_or(-1.0, |step| step as f64));
     }
+}
+
+/// Handles for the mirror of one route.
+#[derive(Debug, Clone)]
+pub struct MirrorMetrics {
+    /// What became of copies.
+    pub results: Arc<CounterBy<Mirrored>>,
+    /// Copies that are being made or on their way.
+    pub in_flight: Arc<Occupancy>,
 }
 
 /// Handles for one listener.
@@ -525,6 +554,9 @@ mod tests {
         of_listener.bad_requests.count(BadRequest::Host);
         metrics.certificate_expiry(&listener, "shop.example").set(1_900_000_000.0);
         metrics.access_log_dropped().add(4);
+        let of_mirror = metrics.mirror(&route, &service);
+        let _on_its_way = of_mirror.in_flight.enter();
+        of_mirror.results.count(Mirrored::Answered);
         let text = metrics.encode("");
         for line in [
             r#"http_requests_in_flight{route="api"} 1"#,
@@ -538,6 +570,8 @@ mod tests {
             r#"connections{listener="https"} 1"#,
             r#"bad_requests_total{listener="https",reason="host"} 1"#,
             "access_log_dropped_total 4",
+            r#"mirror_requests_total{route="api",service="shop",result="answered"} 1"#,
+            r#"mirror_requests_in_flight{route="api",service="shop"} 1"#,
             concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
         ] {
             assert_line(&text, line);

@@ -10,15 +10,17 @@ use gateway_core::health::{Ejections, Streak};
 use gateway_core::name::{ReleaseName, ServiceName};
 use parking_lot::Mutex;
 
+use super::aside::Aside;
 use super::budget::Budgets;
 
 /// Hands out the same state for the same name as long as anybody holds it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Registry {
     endpoints: Mutex<HashMap<(ServiceName, ReleaseName, String), Weak<Standing>>>,
     budgets: Mutex<HashMap<ServiceName, Weak<Budgets>>>,
     /// Held while it is decided whether an endpoint is put aside.
     pub(crate) ejecting: Arc<Mutex<()>>,
+    aside: Arc<Aside>,
 }
 
 /// What is known of an endpoint.
@@ -76,6 +78,12 @@ impl Registry {
             budgets.failover.set_share(failover.budget);
         }
         budgets
+    }
+
+    /// The connections of what goes beside the traffic, ready for use.
+    pub(crate) fn aside(&self) -> Arc<Aside> {
+        self.aside.prepare();
+        self.aside.clone()
     }
 
     /// Forgets what nobody holds any more.

@@ -14,6 +14,7 @@ mod health;
 mod limits;
 mod maintenance;
 mod malformed;
+mod mirror;
 mod names;
 mod proxy_protocol;
 mod proxying;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::support::request::Request;
-use crate::support::{Behaviour, Config, Gateway, Origin};
+use crate::support::{Behaviour, Config, Gateway, Origin, RawOrigin};
 
 /// Everything to `{origin}`; `{limits}` are the listener's, `{service}` is more of the service.
 const UPLOADS: &str = r#"
@@ -106,4 +106,26 @@ async fn an_origin_that_takes_nothing_is_504_and_blamed() {
     let piece = vec![0; 1 << 20];
     while upload.send_within(piece.clone(), Duration::from_secs(2)).await {}
     gateway.counted("upstream_attempts_total", &[("service", "api"), ("outcome", "timeout")], 1.0).await;
+}
+
+/// A piece that reached an endpoint which then died counted again with the next one: 413 for a body within the limit.
+#[tokio::test]
+async fn a_body_is_measured_once_however_often_it_is_sent() {
+    for http2 in [false, true] {
+        let dying = RawOrigin::steps().read_head().hold().start().await;
+        let origin = Origin::always(200).start().await;
+        let yaml = UPLOADS.replace("[\"{origin}\"]", "[\"{dying}\", \"{origin}\"]");
+        let yaml = yaml.replace("service: api }\n", "service: api, body_limit: 10B }\n");
+        let config = config(&origin, "", "balance: round_robin").with_yaml(yaml).raw_origin("dying", &dying);
+        let gateway = Gateway::run(config).await;
+        let upload = over(http2, gateway.request(Method::OPTIONS, "/")).upload().await;
+        assert!(upload.send("one ").await);
+        let arrived = async || dying.received().contains("one ");
+        gateway.eventually("the first endpoint has a piece", arrived).await;
+        drop(dying);
+        gateway.eventually("the second one is asked", async || origin.hits() == 1).await;
+        assert!(upload.send("two").await);
+        assert_eq!(upload.finish().await.unwrap().status, 200, "http2 {http2}");
+        assert_eq!(origin.last_request().text(), "one two");
+    }
 }

@@ -692,6 +692,8 @@ pub struct Route {
     pub security_headers: bool,
     /// Changes to path and Host.
     pub rewrite: Rewrite,
+    /// Who gets copies of the requests.
+    pub mirror: Option<Mirror>,
     /// Name and password.
     pub basic_auth: Option<BasicAuth>,
     /// Whether answers are compressed.
@@ -767,6 +769,17 @@ pub struct Rewrite {
     pub path: Option<PathRewrite>,
     /// The Host sent upstream.
     pub host: Option<String>,
+}
+
+/// Who gets copies of requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mirror {
+    /// Its stable release gets them.
+    pub service: ServiceName,
+    /// The share of requests that are copied.
+    pub share: Ratio,
+    /// Requests with a larger body are not.
+    pub body_limit: ByteSize,
 }
 
 /// What becomes of the path.

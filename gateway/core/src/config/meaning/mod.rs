@@ -6,6 +6,7 @@
 
 mod health;
 mod listeners;
+mod mirror;
 mod origins;
 mod policies;
 mod reach;

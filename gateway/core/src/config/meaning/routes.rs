@@ -56,6 +56,7 @@ impl Meaning<'_> {
             response_headers: self.header_edits(headers.and_then(|headers| headers.response.as_ref())),
             security_headers: raw.security_headers.unwrap_or(false),
             rewrite: self.rewrite(raw.rewrite.as_deref(), &matches),
+            mirror: raw.mirror.as_ref().and_then(|mirror| self.mirror(&entry.name, raw, mirror, declared)),
             basic_auth: raw.basic_auth.as_ref().map(|auth| self.basic_auth(auth)),
             compress: raw.compress.unwrap_or(false),
             maintenance: raw.maintenance.as_deref().map(|raw| self.maintenance(raw)),
@@ -142,12 +143,22 @@ impl Meaning<'_> {
         service: &At<String>,
         declared: &Declared<'_>,
     ) -> Option<Action> {
+        let does = format!("route `{}` sends traffic", name.value);
+        self.declared_service(&does, service, declared).map(Action::Forward)
+    }
+
+    /// A service that a route names; `does` says what for.
+    pub(super) fn declared_service(
+        &mut self,
+        does: &str,
+        service: &At<String>,
+        declared: &Declared<'_>,
+    ) -> Option<ServiceName> {
         if declared.services.contains(service.value.as_str()) {
             // A service whose name is no name was reported where it is declared.
-            return ServiceName::new(&service.value).ok().map(Action::Forward);
+            return ServiceName::new(&service.value).ok();
         }
-        let message =
-            format!("route `{}` sends traffic to `{}`, which is not declared", name.value, service.value);
+        let message = format!("{does} to `{}`, which is not declared", service.value);
         let help = declared.help(&service.value, &declared.services, "services");
         self.problems
             .push(Problem::error(Code::UnknownService, message).at(service.span, "not declared").help(help));
@@ -224,7 +235,7 @@ impl Meaning<'_> {
             return; // A route that could not be understood may use any of them.
         }
         let services: std::collections::HashSet<_> =
-            routes.iter().filter_map(|route| Some(route.service.as_ref()?.value.as_str())).collect();
+            routes.iter().flat_map(|route| services_of(route)).map(|name| name.value.as_str()).collect();
         let limits: std::collections::HashSet<_> = routes
             .iter()
             .flat_map(|route| slice(route.limits.as_ref()))
@@ -269,6 +280,11 @@ impl<'a> Declared<'a> {
             .map_or(String::new(), |near| format!("did you mean `{near}`? "));
         format!("{near}declared {what}: {}", list(known.iter().copied()))
     }
+}
+
+/// The services a route names.
+fn services_of(route: &raw::Route) -> impl Iterator<Item = &At<String>> {
+    route.service.iter().chain(route.mirror.as_ref().map(|mirror| &mirror.value.service))
 }
 
 /// The items of a list that may be left out.

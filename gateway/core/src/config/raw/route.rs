@@ -6,7 +6,7 @@ use crate::config::leaf::{
     Cidr, Expression, FieldName, FieldValue, FilePath, Host, MethodName, Period, Status, UrlPath,
 };
 use crate::config::model::{At, LimitKey, LimitScope, StoreDown};
-use crate::unit::{ByteSize, Rate};
+use crate::unit::{ByteSize, Rate, Ratio};
 
 mapping! {
     /// What goes where: a match, policies, and a service, a redirect or an answer.
@@ -37,6 +37,8 @@ mapping! {
         security_headers: Option<bool>,
         /// Changes to path and Host.
         rewrite: Option<Rare<Rewrite>>,
+        /// Sends copies of the requests to another service as well. Default: none.
+        mirror: Option<Rare<At<Mirror>>>,
         /// Name and password. Default: not asked for.
         basic_auth: Option<Rare<BasicAuth>>,
         /// Compresses answers a client can decompress. Default: false.
@@ -123,6 +125,16 @@ mapping! {
         prefix: Option<At<UrlPath>>,
         /// The Host sent upstream. Default: the client's.
         host: Option<At<String>>,
+    }
+
+    /// Sends copies of requests to another service, whose answers nobody sees.
+    pub(crate) struct Mirror {
+        /// The service that gets them: its stable release.
+        service: At<String>,
+        /// The share of requests that are copied. Default: 100%.
+        share: Option<At<Ratio>>,
+        /// Requests with a larger body are not copied. At most 1MiB; default: 64KiB.
+        body_limit: Option<At<ByteSize>>,
     }
 
     /// Name and password (RFC 7617).
