@@ -11,6 +11,7 @@ mod admin;
 mod explain;
 mod health;
 mod listener;
+mod passwords;
 mod proxy;
 mod reload;
 mod rollouts;

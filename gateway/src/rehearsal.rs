@@ -47,6 +47,7 @@ impl Stage {
         let rollouts = Rollouts::new(Arc::new(Store::blank()), announcer);
         let materials = Materials {
             metrics: &Metrics::new(SystemTime::now()),
+            passwords: &Arc::default(),
             registry: &Registry::default(),
             limits: &Limits::default(),
             names: &Names::default(),

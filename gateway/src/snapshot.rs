@@ -16,6 +16,7 @@ use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::policy::access::Access;
+use crate::proxy::policy::basic_auth::BasicAuth;
 use crate::proxy::policy::cors::Cors;
 use crate::proxy::policy::rate_limits::{Limit, RateLimits};
 use crate::proxy::respond::Answer;
@@ -65,6 +66,7 @@ pub(crate) struct Route {
     pub(crate) timeout: Option<Duration>,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) basic_auth: Option<Box<BasicAuth>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
@@ -124,7 +126,7 @@ impl Snapshot {
             Some((
                 name.clone(),
                 &route.matches,
-                Arc::new(Route::new(name, route, gateway, &services, materials)?),
+                Arc::new(Route::new(name, route, &loaded, &services, materials)?),
             ))
         }));
         Ok(Self {
@@ -150,7 +152,7 @@ impl Route {
     fn new(
         name: &RouteName,
         route: &model::Route,
-        gateway: &Gateway,
+        loaded: &Loaded,
         services: &IndexMap<ServiceName, Arc<Service>>,
         materials: &Materials<'_>,
     ) -> Option<Self> {
@@ -167,7 +169,8 @@ impl Route {
             body_limit: route.body_limit.0,
             timeout: route.timeout,
             access: Access::new(route),
-            rate_limits: rate_limits(route, gateway, materials),
+            rate_limits: rate_limits(route, &loaded.gateway, materials),
+            basic_auth: route.basic_auth.as_ref().map(|auth| basic_auth(name, auth, loaded, materials)),
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
@@ -192,6 +195,18 @@ fn rate_limits(route: &model::Route, gateway: &Gateway, materials: &Materials<'_
         Some(Limit::new(name, definition, limiter, materials.metrics.rate_limit(name)))
     };
     RateLimits::new(route.limits.iter().filter_map(limit).collect())
+}
+
+/// Name and password of a route: the users that the configuration names, and those of its file.
+fn basic_auth(
+    name: &RouteName,
+    auth: &model::BasicAuth,
+    loaded: &Loaded,
+    materials: &Materials<'_>,
+) -> Box<BasicAuth> {
+    let listed = auth.users_file.as_ref().map_or(&[][..], |file| loaded.material.users(file));
+    let named = auth.users.iter().chain(listed.iter().map(|(name, hash)| (name, hash)));
+    BasicAuth::new(&auth.realm, named, materials.passwords, materials.metrics.auth(name))
 }
 
 fn template(service: &model::Service, loaded: &Loaded) -> PeerTemplate {

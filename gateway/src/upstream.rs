@@ -25,6 +25,7 @@ use self::peer::{PeerTemplate, Target};
 use self::registry::{Registry, Standing};
 use self::resolve::Names;
 use crate::limits::registry::Limits;
+use crate::passwords::Passwords;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
 use crate::rollouts::retirement::Retirement;
@@ -92,6 +93,7 @@ pub(crate) struct Endpoint {
 /// What a service is built from beside its definition.
 pub(crate) struct Materials<'a> {
     pub(crate) metrics: &'a Metrics,
+    pub(crate) passwords: &'a Arc<Passwords>,
     pub(crate) registry: &'a Registry,
     pub(crate) limits: &'a Limits,
     pub(crate) names: &'a Names,

@@ -37,6 +37,10 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
     }
     join_cookies(session.req_header().version, upstream)?;
     introduce_client(session.req_header(), upstream, ctx)?;
+    if ctx.user.is_some() {
+        // Whom the password was for has seen it.
+        upstream.remove_header(&header::AUTHORIZATION);
+    }
     shape::request(upstream, ctx)?;
     let snapshot = &ctx.snapshot;
     upstream.insert_header(snapshot.model.request_id.clone(), ctx.request_id.clone())?;

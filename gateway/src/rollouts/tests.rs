@@ -54,8 +54,14 @@ impl Process {
             return Err(problem.message.clone());
         }
         let (metrics, registry, names) = (&self.metrics, &self.registry, &self.names);
-        let materials =
-            Materials { metrics, registry, limits: &Limits::default(), names, rollouts: &self.rollouts };
+        let materials = Materials {
+            metrics,
+            passwords: &Arc::default(),
+            registry,
+            limits: &Limits::default(),
+            names,
+            rollouts: &self.rollouts,
+        };
         let next = Snapshot::compile(1, loaded, &materials, &Tickets::default()).unwrap();
         self.rollouts.follow(&next);
         self.snapshot = Some(next);

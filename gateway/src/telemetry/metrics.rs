@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{BadRequest, Handshake, LimitDecision, Notification, Reload, Rollback};
+use super::labels::{AuthDecision, BadRequest, Handshake, LimitDecision, Notification, Reload, Rollback};
 use super::process;
 
 /// The route label of requests that no route matched.
@@ -47,6 +47,7 @@ pub struct Metrics {
     connections: Family<Occupancy, 1>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
+    auth: Family<CounterBy<AuthDecision>, 1>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -137,6 +138,7 @@ impl Metrics {
                 "Requests a rate limit was asked about.",
                 ["limit"],
             ),
+            auth: Family::new("auth_decisions_total", "Requests that were asked for credentials.", ["route"]),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -211,6 +213,11 @@ impl Metrics {
     /// What a rate limit says to requests.
     pub fn rate_limit(&self, limit: &LimitName) -> Arc<CounterBy<LimitDecision>> {
         self.rate_limits.series([limit.as_str()])
+    }
+
+    /// What became of requests on a route that asks for credentials.
+    pub fn auth(&self, route: &RouteName) -> Arc<CounterBy<AuthDecision>> {
+        self.auth.series([route.as_str()])
     }
 
     /// What is shown of a service's rollouts.
@@ -294,6 +301,7 @@ impl Metrics {
             self.connections.collect(),
             self.bad_requests.collect(),
             self.rate_limits.collect(),
+            self.auth.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use miette::SourceSpan;
 
 use crate::name::{LimitName, ListenerName, ReleaseName, RouteName, ServiceName};
+use crate::password::PasswordHash;
 use crate::route::rule::Match;
 use crate::template::Template;
 use crate::unit::{ByteSize, Multiple, Rate, Ratio, Weight};
@@ -717,8 +718,10 @@ pub enum PathRewrite {
 pub struct BasicAuth {
     /// What the browser shows.
     pub realm: String,
-    /// User to bcrypt or argon2 hash.
-    pub users: IndexMap<String, Secret>,
+    /// Those the configuration itself names.
+    pub users: IndexMap<String, PasswordHash>,
+    /// An htpasswd file with more of them.
+    pub users_file: Option<At<PathBuf>>,
 }
 
 /// What answers while a route is switched off.

@@ -3,7 +3,7 @@
 use super::value::{BodyText, HeaderText, ValueMatch};
 use crate::config::decode::{AtLeastOne, Map, OneOrMany, Rare, mapping};
 use crate::config::leaf::{
-    Cidr, Expression, FieldName, FieldValue, Host, MethodName, Period, Status, UrlPath,
+    Cidr, Expression, FieldName, FieldValue, FilePath, Host, MethodName, Period, Status, UrlPath,
 };
 use crate::config::model::{At, LimitKey, LimitScope, StoreDown};
 use crate::unit::{ByteSize, Rate};
@@ -38,7 +38,7 @@ mapping! {
         /// Changes to path and Host.
         rewrite: Option<Rare<Rewrite>>,
         /// Name and password. Default: not asked for.
-        basic_auth: Option<Rare<BasicAuth>>,
+        basic_auth: Option<Rare<At<BasicAuth>>>,
         /// Compresses answers a client can decompress. Default: false.
         compress: Option<bool>,
         /// What answers while the route is switched off.
@@ -130,7 +130,9 @@ mapping! {
         /// What the browser shows. Default: restricted.
         realm: Option<At<String>>,
         /// User to bcrypt or argon2 hash.
-        users: At<Map<At<String>>>,
+        users: Option<At<Map<At<String>>>>,
+        /// More users, as lines of `name:hash` (htpasswd). The file is watched.
+        users_file: Option<At<FilePath>>,
     }
 
     /// What answers while the route is switched off.
