@@ -75,14 +75,14 @@ impl Passwords {
     /// [`Overloaded`] when there is no place to wait, or no turn within [`PATIENCE`].
     pub(crate) async fn verify(&self, claim: Claim<'_>) -> Result<bool, Overloaded> {
         let tag = self.tag(&claim);
-        if self.remembers(&tag) {
+        if claim.known && self.remembers(&tag) {
             return Ok(true);
         }
         let _place = self.places.try_acquire().map_err(|_| Overloaded)?;
         let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(Overloaded) };
         // A browser asks for many things at once: the first of them has been checked meanwhile.
-        if self.remembers(&tag) {
+        if claim.known && self.remembers(&tag) {
             return Ok(true);
         }
         let right = check(claim, turn).await && claim.known;
@@ -169,6 +169,8 @@ mod tests {
         assert!(passwords.verified.read().young.is_empty());
         assert_eq!(passwords.verify(claim("ann", "hunter2", &hash)).await, Ok(true));
         assert!(passwords.remembers(&passwords.tag(&claim("ann", "hunter2", &hash))));
+        let gone = Claim { known: false, ..claim("ann", "hunter2", &hash) };
+        assert_eq!(passwords.verify(gone).await, Ok(false), "a user no more, whose hash another one has");
         for other in [claim("ann", "hunter22", &hash), claim("annh", "unter2", &hash)] {
             assert!(!passwords.remembers(&passwords.tag(&other)), "{other:?}");
         }

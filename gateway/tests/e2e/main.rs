@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod basic_auth;
 mod commands;
 mod demo;
 mod ejection;

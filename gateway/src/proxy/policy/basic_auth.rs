@@ -89,13 +89,13 @@ impl BasicAuth {
             return AuthDecision::Refused;
         };
         let claim = Claim { user, password, hash, known: known.is_some() };
-        match self.passwords.verify(claim).await {
-            Ok(true) => {
-                ctx.user = known.map(|(name, _)| name.clone());
+        match (self.passwords.verify(claim).await, known) {
+            (Ok(true), Some((name, _))) => {
+                ctx.user = Some(name.clone());
                 AuthDecision::Passed
             }
-            Ok(false) => AuthDecision::Refused,
-            Err(_) => AuthDecision::Overloaded,
+            (Ok(_), _) => AuthDecision::Refused,
+            (Err(_), _) => AuthDecision::Overloaded,
         }
     }
 
