@@ -334,7 +334,7 @@ async fn two_at_once_with_the_same_password_are_checked_once() {
         let part = gateway.get("/").header("authorization", &basic("ann", "hunter2"));
         page.spawn(async move { part.await.status.as_u16() });
     }
-    // Forty checks of a fifth of a second each, two at a time, would take most of the time one may wait.
+    // Forty such checks, two at a time, would take longer than one may wait.
     let all = tokio::time::timeout(Duration::from_secs(20), page.join_all()).await.unwrap();
     assert_eq!(all, [200; 40]);
 }
