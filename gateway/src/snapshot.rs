@@ -13,6 +13,7 @@ use gateway_core::route::table::Table;
 use indexmap::IndexMap;
 
 use crate::listener::Listener;
+use crate::listener::client_certificate::Reserved;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::policy::access::Access;
@@ -45,6 +46,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: IndexMap<ServiceName, Arc<Service>>,
     pub(crate) routes: Table<Arc<Route>>,
     pub(crate) trusted: TrustedProxies,
+    /// Fields in which certificates of clients are told.
+    pub(crate) reserved: Reserved,
     /// Where requests that no route matched are counted.
     pub(crate) unmatched: Arc<RequestMetrics>,
 }
@@ -137,6 +140,7 @@ impl Snapshot {
             services,
             routes,
             trusted: TrustedProxies::new(&gateway.trusted_proxies),
+            reserved: reserved(gateway),
             unmatched: materials.metrics.requests(None, None),
             model: loaded.gateway,
             shown: loaded.shown,
@@ -239,6 +243,10 @@ fn listeners(loaded: &Loaded, materials: &Materials<'_>, tickets: &Tickets) -> R
         let built = Listener {
             address: listener.address.value,
             tls,
+            client_headers: listener
+                .tls
+                .as_ref()
+                .map_or_else(Default::default, |tls| tls.client_headers.clone()),
             redirect_port: https_port.filter(|_| listener.redirect_https),
             proxy_protocol: listener.proxy_protocol,
             limits: listener.limits.clone(),
@@ -247,6 +255,12 @@ fn listeners(loaded: &Loaded, materials: &Materials<'_>, tickets: &Tickets) -> R
         listeners.insert(name.clone(), Arc::new(built));
     }
     Ok((listeners, served))
+}
+
+/// On every listener nobody but the gateway writes them, also where none asks for certificates.
+fn reserved(gateway: &Gateway) -> Reserved {
+    let tls = gateway.listeners.values().filter_map(|listener| listener.tls.as_ref());
+    Reserved::new(tls.flat_map(|tls| tls.client_headers.names()))
 }
 
 fn certificates<'a>(

@@ -8,6 +8,7 @@ use http::HeaderName;
 use pingora::protocols::raw_connect::ProxyDigest;
 
 use super::Listener;
+use super::client_certificate::Fields;
 use super::slots::Slot;
 use crate::telemetry::instruments::Occupied;
 
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// Whether it is secured by TLS.
     pub(crate) tls: bool,
+    /// What its client's certificate says.
+    pub(crate) client_fields: Fields,
     /// The header that carries request ids.
     pub(crate) request_id_header: HeaderName,
     phase: AtomicU8,
@@ -45,6 +48,7 @@ impl Connection {
         listener: Arc<Listener>,
         peer: SocketAddr,
         tls: bool,
+        client_fields: Fields,
         request_id_header: HeaderName,
         (slot, open): (Slot, Occupied),
     ) -> Self {
@@ -52,6 +56,7 @@ impl Connection {
             listener,
             peer,
             tls,
+            client_fields,
             request_id_header,
             phase: AtomicU8::new(Phase::Header as u8),
             requests: AtomicU32::new(0),

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use super::context::Context;
 use super::rejection::Rejection;
 use super::shape;
+use crate::listener::client_certificate;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -87,6 +88,8 @@ fn introduce_client(request: &RequestHeader, upstream: &mut RequestHeader, ctx: 
         upstream.remove_header(name);
     }
     let Some(connection) = &ctx.connection else { return Ok(()) };
+    // Once more: a client can have fields taken away by naming them in Connection.
+    client_certificate::add(upstream, &connection.client_fields)?;
     let mut chain = String::with_capacity(48);
     // Writing to a String cannot fail.
     let _ = write!(chain, "{}", ctx.client.ip);

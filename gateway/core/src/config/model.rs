@@ -182,6 +182,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Whether clients show certificates.
     pub client_auth: Option<ClientAuth>,
+    /// Where services are told of them; no client can write these fields, also while none is asked for a certificate.
+    pub client_headers: ClientHeaders,
 }
 
 /// A certificate chain and its key, as PEM files.
@@ -209,6 +211,22 @@ pub struct ClientAuth {
     pub ca: At<PathBuf>,
     /// Whether a client without one is turned away.
     pub required: bool,
+}
+
+/// Header fields that tell services of a client's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientHeaders {
+    /// Its subject, by RFC 4514.
+    pub subject: Option<HeaderName>,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub fingerprint: Option<HeaderName>,
+}
+
+impl ClientHeaders {
+    /// The names that are configured.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.subject.iter().chain(&self.fingerprint)
+    }
 }
 
 /// One application, with its releases.

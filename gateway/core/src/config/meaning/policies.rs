@@ -19,6 +19,10 @@ use crate::name::LimitName;
 use crate::password::PasswordHash;
 use crate::route::rule::{Match, PathRule};
 
+/// Fields that frame a message or belong to one connection.
+pub(super) const OWN: &[&str] =
+    &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
 impl Meaning<'_> {
     pub(super) fn rate_limits(
         &mut self,
@@ -99,8 +103,6 @@ impl Meaning<'_> {
 
     /// Fields that frame a message or belong to one connection are the gateway's own.
     fn check_editable<T>(&mut self, name: &str, at: &At<T>) {
-        const OWN: &[&str] =
-            &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
         if name.eq_ignore_ascii_case("host") {
             self.error(
                 Code::InvalidValue,
