@@ -13,6 +13,7 @@ mod headers;
 mod health;
 mod limits;
 mod malformed;
+mod mtls;
 mod names;
 mod proxy_protocol;
 mod proxying;
