@@ -12,7 +12,7 @@ use gateway_core::config::model::{self, At, Gateway};
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
 use gateway_core::config::{self, Process};
-use gateway_core::password::{self, PasswordHash};
+use gateway_core::password::{BadLine, PasswordHash, UsersFile};
 use gateway_core::route::rule::HostPattern;
 use indexmap::IndexSet;
 use rustls::RootCertStore;
@@ -215,20 +215,21 @@ impl Opener {
         let problem = |message: String, help: &str| {
             Problem::error(Code::File, message).at(file.span, "named here").help(help)
         };
-        let (users, bad) = match std::fs::read_to_string(&file.value) {
-            Ok(text) => password::users_file(&text),
+        let UsersFile { users, faults } = match std::fs::read_to_string(&file.value) {
+            Ok(text) => UsersFile::read(&text),
             Err(error) => {
                 let help = "relative paths begin at the configuration file; it must be UTF-8, and the gateway's user must be able to read it";
                 self.problems.push(problem(format!("cannot read {path}: {error}"), help));
                 return;
             }
         };
-        if users.is_empty() && bad.is_empty() {
+        if users.is_empty() && faults.is_empty() {
             let help = "each line is one user, as `htpasswd -nB -C 12 NAME` prints it";
             self.problems.push(problem(format!("{path} names no user"), help));
         }
-        let told = bad.iter().map(|(line, bad)| problem(format!("{path} line {line} {bad}"), bad.help()));
-        self.problems.extend(told);
+        let told =
+            |(line, fault): &(usize, BadLine)| problem(format!("{path} line {line} {fault}"), fault.help());
+        self.problems.extend(faults.iter().map(told));
         self.material.users.insert(file.value.clone(), users);
     }
 

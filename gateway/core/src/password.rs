@@ -3,6 +3,7 @@
 //! bcrypt (`$2a$`, `$2b$`, `$2y$`) and argon2 (id, i and d, as PHC strings). Both are slow on purpose, so a check belongs
 //! on a thread of its own.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use argon2::password_hash::phc;
@@ -154,23 +155,34 @@ impl BadLine {
     }
 }
 
-/// The users of an htpasswd file with the number of their line, and what is wrong with other lines. Empty lines and those
-/// that begin with `#` are comments.
-pub fn users_file(text: &str) -> (Vec<(String, PasswordHash)>, Vec<(usize, BadLine)>) {
-    let (mut users, mut bad) = (Vec::new(), Vec::new());
-    let mut seen = std::collections::HashSet::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_end();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+/// What an htpasswd file says.
+#[derive(Debug, Default)]
+pub struct UsersFile {
+    /// Each name once.
+    pub users: Vec<(String, PasswordHash)>,
+    /// What is wrong with other lines, by their numbers from 1.
+    pub faults: Vec<(usize, BadLine)>,
+}
+
+impl UsersFile {
+    /// Reads lines of `name:hash`; empty ones and those that begin with `#` are comments.
+    pub fn read(text: &str) -> Self {
+        let mut file = Self::default();
+        let mut seen = HashSet::new();
+        for (index, line) in text.lines().map(str::trim_end).enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match user(line) {
+                Ok((name, _)) if !seen.insert(name.clone()) => {
+                    file.faults.push((index + 1, BadLine::Again(name)));
+                }
+                Ok(user) => file.users.push(user),
+                Err(fault) => file.faults.push((index + 1, fault)),
+            }
         }
-        match user(line) {
-            Ok((name, _)) if !seen.insert(name.clone()) => bad.push((number + 1, BadLine::Again(name))),
-            Ok(user) => users.push(user),
-            Err(fault) => bad.push((number + 1, fault)),
-        }
+        file
     }
-    (users, bad)
 }
 
 fn user(line: &str) -> Result<(String, PasswordHash), BadLine> {
@@ -251,7 +263,7 @@ mod tests {
         let text = format!(
             "# staff\nann:{BCRYPT}\r\n\nbob:hunter2\nann:{BCRYPT}\nno pair\n:{BCRYPT}\n\u{7}x:{BCRYPT}\neve:{BCRYPT}:x\nzoë:{BCRYPT}"
         );
-        let (users, bad) = users_file(&text);
+        let UsersFile { users, faults } = UsersFile::read(&text);
         let names: Vec<_> = users.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["ann", "zoë"]);
         let expected = [
@@ -262,7 +274,7 @@ mod tests {
             (8, BadLine::Name),
             (9, BadLine::Hash("eve".into(), BadHash::Malformed("a bcrypt"))),
         ];
-        assert_eq!(bad, expected);
+        assert_eq!(faults, expected);
     }
 
     #[test]
