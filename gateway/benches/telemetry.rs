@@ -49,6 +49,7 @@ fn entry(served_by: &Arc<RequestMetrics>) -> Entry {
         request_id: String::from("0190a5f2-7d3c-7b1e-9c1a-2f4d6b8e0a1c").into(),
         trace_id: Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
         client_ip: [192, 0, 2, 7].into(),
+        user: None,
         method: Method::GET,
         host: HeaderValue::from_static("shop.example").into(),
         path: "/api/orders/1234".into(),

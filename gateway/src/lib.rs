@@ -12,6 +12,7 @@ mod explain;
 mod health;
 mod listener;
 mod maintenance;
+mod passwords;
 mod proxy;
 mod reload;
 mod rollouts;

@@ -1,5 +1,6 @@
 //! Where connections come in, and everything that is decided about one before its first request.
 
+pub(crate) mod client_certificate;
 pub(crate) mod connection;
 pub(crate) mod edge;
 pub(crate) mod refusal;
@@ -10,7 +11,7 @@ pub(crate) mod tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use gateway_core::config::model::ListenerLimits;
+use gateway_core::config::model::{ClientHeaders, ListenerLimits};
 
 use crate::telemetry::metrics::ListenerMetrics;
 
@@ -20,6 +21,8 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     /// `None` is plain HTTP.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where a client's certificate is told.
+    pub(crate) client_headers: ClientHeaders,
     /// The port named in redirects, where every request is sent to https.
     pub(crate) redirect_port: Option<u16>,
     pub(crate) proxy_protocol: bool,

@@ -15,6 +15,7 @@ use gateway_core::config::model::{self, At, Gateway};
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
 use gateway_core::config::{self, Process};
+use gateway_core::password::{BadLine, PasswordHash, UsersFile};
 use gateway_core::route::rule::HostPattern;
 use indexmap::IndexSet;
 use rustls::RootCertStore;
@@ -53,6 +54,7 @@ pub(crate) struct Material {
     upstream_roots: HashMap<PathBuf, Vec<Vec<u8>>>,
     client_keys: HashMap<(PathBuf, PathBuf), ClientKey>,
     pages: HashMap<PathBuf, Bytes>,
+    users: HashMap<PathBuf, Vec<(String, PasswordHash)>>,
 }
 
 /// Loads the configuration at `path`. Reads files, binds nothing; costs a few milliseconds.
@@ -132,6 +134,11 @@ impl Material {
     pub(crate) fn page(&self, at: &At<PathBuf>) -> Option<Bytes> {
         self.pages.get(&at.value).cloned()
     }
+
+    /// The users of a password file.
+    pub(crate) fn users(&self, file: &At<PathBuf>) -> &[(String, PasswordHash)] {
+        self.users.get(&file.value).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Opens every file a configuration names; what fails becomes a problem at the place that names it.
@@ -157,6 +164,12 @@ impl Opener {
             }
             if let Some(pair) = &tls.client_cert {
                 self.open_client_key(pair);
+            }
+        }
+        for auth in gateway.routes.values().filter_map(|route| route.basic_auth.as_ref()) {
+            if let Some(file) = &auth.users_file {
+                self.open_users(file);
+                self.problems.extend(named_twice(auth, self.material.users(file)));
             }
         }
         let maintenance = gateway.routes.values().filter_map(|route| route.maintenance.as_ref());
@@ -217,6 +230,33 @@ impl Opener {
         }
     }
 
+    fn open_users(&mut self, file: &At<PathBuf>) {
+        self.files.insert(file.value.clone());
+        if self.material.users.contains_key(&file.value) {
+            return;
+        }
+        let path = file.value.display();
+        let problem = |message: String, help: &str| {
+            Problem::error(Code::File, message).at(file.span, "named here").help(help)
+        };
+        let UsersFile { users, faults } = match std::fs::read_to_string(&file.value) {
+            Ok(text) => UsersFile::read(&text),
+            Err(error) => {
+                let help = "relative paths begin at the configuration file; it must be UTF-8, and the gateway's user must be able to read it";
+                self.problems.push(problem(format!("cannot read {path}: {error}"), help));
+                return;
+            }
+        };
+        if users.is_empty() && faults.is_empty() {
+            let help = "each line is one user, as `htpasswd -nB -C 12 NAME` prints it";
+            self.problems.push(problem(format!("{path} names no user"), help));
+        }
+        let told =
+            |(line, fault): &(usize, BadLine)| problem(format!("{path} line {line} {fault}"), fault.help());
+        self.problems.extend(faults.iter().map(told));
+        self.material.users.insert(file.value.clone(), users);
+    }
+
     fn open_client_key(&mut self, pair: &model::Certificate) {
         let Some(certificate) = self.open_certificate(pair) else { return };
         let chain = certificate.key.cert.iter().map(|der| der.to_vec()).collect();
@@ -226,6 +266,14 @@ impl Opener {
             self.material.client_keys.insert(place, (chain, key.secret_der().to_vec()));
         }
     }
+}
+
+/// Users that stand in the configuration and in the file: nobody could tell whose password holds.
+fn named_twice(auth: &model::BasicAuth, listed: &[(String, PasswordHash)]) -> Option<Problem> {
+    let (name, _) = listed.iter().find(|(name, _)| auth.users.contains_key(name))?;
+    let file = auth.users_file.as_ref()?;
+    let message = format!("the user `{name}` stands in {} too", file.value.display());
+    Some(Problem::error(Code::Conflict, message).at(file.span, "and in `users`").help("keep one of them"))
 }
 
 fn file_problem(at: &At<PathBuf>, error: &TlsFileError) -> Problem {

@@ -50,6 +50,7 @@ impl Stage {
         let rollouts = Rollouts::new(store, announcer, metrics.kill_switch());
         let materials = Materials {
             metrics: &metrics,
+            passwords: &Arc::default(),
             registry: &Registry::default(),
             limits: &Limits::default(),
             names: &Names::default(),

@@ -18,6 +18,7 @@ use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
 use crate::load::Loaded;
 use crate::maintenance::Switchboard;
+use crate::passwords::Passwords;
 use crate::rollouts::Rollouts;
 use crate::rollouts::announce::{Announcer, Teller};
 use crate::rollouts::events::Events;
@@ -38,6 +39,7 @@ pub(crate) struct Runtime {
     pub(crate) path: PathBuf,
     pub(crate) started: Instant,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) passwords: Arc<Passwords>,
     pub(crate) access_log: AccessLog,
     pub(crate) names: Names,
     pub(crate) tickets: Tickets,
@@ -73,6 +75,7 @@ impl Runtime {
         let metrics = Arc::new(Metrics::new(SystemTime::now()));
         let access_log = AccessLog::start(loaded.gateway.access_log.clone(), metrics.access_log_dropped())
             .map_err(|error| StartError::System { what: "cannot open the access log", error })?;
+        let passwords = Arc::<Passwords>::default();
         let (names, tickets) = (Names::default(), Tickets::default());
         let (registry, limits) = (Registry::default(), Limits::default());
         names.learn(&loaded.gateway).await;
@@ -84,6 +87,7 @@ impl Runtime {
         allow(&rollouts, &loaded)?;
         let materials = Materials {
             metrics: &metrics,
+            passwords: &passwords,
             registry: &registry,
             limits: &limits,
             names: &names,
@@ -103,6 +107,7 @@ impl Runtime {
             started: Instant::now(),
             current: ArcSwap::from_pointee(first),
             metrics,
+            passwords,
             access_log,
             names,
             tickets,
@@ -183,6 +188,7 @@ impl Runtime {
     fn materials(&self) -> Materials<'_> {
         Materials {
             metrics: &self.metrics,
+            passwords: &self.passwords,
             registry: &self.registry,
             limits: &self.limits,
             names: &self.names,

@@ -13,10 +13,12 @@ use gateway_core::route::table::Table;
 use indexmap::IndexMap;
 
 use crate::listener::Listener;
+use crate::listener::client_certificate::Reserved;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::mirror::Mirror;
 use crate::proxy::policy::access::Access;
+use crate::proxy::policy::basic_auth::BasicAuth;
 use crate::proxy::policy::cors::Cors;
 use crate::proxy::policy::maintenance::Maintenance;
 use crate::proxy::policy::rate_limits::{Limit, RateLimits};
@@ -46,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: IndexMap<ServiceName, Arc<Service>>,
     pub(crate) routes: Table<Arc<Route>>,
     pub(crate) trusted: TrustedProxies,
+    /// Fields in which certificates of clients are told.
+    pub(crate) reserved: Reserved,
     /// Where requests that no route matched are counted.
     pub(crate) unmatched: Arc<RequestMetrics>,
 }
@@ -68,6 +72,7 @@ pub(crate) struct Route {
     pub(crate) maintenance: Maintenance,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) basic_auth: Option<Box<BasicAuth>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
@@ -145,6 +150,7 @@ impl Snapshot {
             services,
             routes,
             trusted: TrustedProxies::new(&gateway.trusted_proxies),
+            reserved: reserved(gateway),
             unmatched: materials.metrics.requests(None, None),
             model: loaded.gateway,
             shown: loaded.shown,
@@ -179,6 +185,7 @@ impl Route {
             maintenance: maintenance(name, route, loaded, materials),
             access: Access::new(route),
             rate_limits: rate_limits(route, &loaded.gateway, materials),
+            basic_auth: route.basic_auth.as_ref().map(|auth| basic_auth(name, auth, loaded, materials)),
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
@@ -218,6 +225,18 @@ fn rate_limits(route: &model::Route, gateway: &Gateway, materials: &Materials<'_
     RateLimits::new(route.limits.iter().filter_map(limit).collect())
 }
 
+/// Name and password of a route: the users that the configuration names, and those of its file.
+fn basic_auth(
+    name: &RouteName,
+    auth: &model::BasicAuth,
+    loaded: &Loaded,
+    materials: &Materials<'_>,
+) -> Box<BasicAuth> {
+    let listed = auth.users_file.as_ref().map_or(&[][..], |file| loaded.material.users(file));
+    let named = auth.users.iter().chain(listed.iter().map(|(name, hash)| (name, hash)));
+    BasicAuth::new(&auth.realm, named, materials.passwords, materials.metrics.auth(name))
+}
+
 fn template(service: &model::Service, loaded: &Loaded) -> PeerTemplate {
     let tls = service.tls.as_ref().map(|tls| {
         let ca = tls.ca.as_ref().and_then(|ca| loaded.material.upstream_roots(ca));
@@ -248,6 +267,10 @@ fn listeners(loaded: &Loaded, materials: &Materials<'_>, tickets: &Tickets) -> R
         let built = Listener {
             address: listener.address.value,
             tls,
+            client_headers: listener
+                .tls
+                .as_ref()
+                .map_or_else(Default::default, |tls| tls.client_headers.clone()),
             redirect_port: https_port.filter(|_| listener.redirect_https),
             proxy_protocol: listener.proxy_protocol,
             limits: listener.limits.clone(),
@@ -256,6 +279,12 @@ fn listeners(loaded: &Loaded, materials: &Materials<'_>, tickets: &Tickets) -> R
         listeners.insert(name.clone(), Arc::new(built));
     }
     Ok((listeners, served))
+}
+
+/// On every listener nobody but the gateway writes them, also where none asks for certificates.
+fn reserved(gateway: &Gateway) -> Reserved {
+    let tls = gateway.listeners.values().filter_map(|listener| listener.tls.as_ref());
+    Reserved::new(tls.flat_map(|tls| tls.client_headers.names()))
 }
 
 fn certificates<'a>(

@@ -27,6 +27,7 @@ use self::registry::{Registry, Standing};
 use self::resolve::Names;
 use crate::limits::registry::Limits;
 use crate::maintenance::Switchboard;
+use crate::passwords::Passwords;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
 use crate::rollouts::retirement::Retirement;
@@ -101,6 +102,7 @@ pub(crate) struct CheckedAt {
 /// What a service is built from beside its definition.
 pub(crate) struct Materials<'a> {
     pub(crate) metrics: &'a Metrics,
+    pub(crate) passwords: &'a Arc<Passwords>,
     pub(crate) registry: &'a Registry,
     pub(crate) limits: &'a Limits,
     pub(crate) names: &'a Names,

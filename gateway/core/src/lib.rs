@@ -11,6 +11,7 @@ pub mod health;
 pub mod hop_by_hop;
 pub mod name;
 pub mod outcome;
+pub mod password;
 pub mod proxy_protocol;
 pub mod request_id;
 pub mod rollout;

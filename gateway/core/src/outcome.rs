@@ -170,6 +170,8 @@ pub enum Termination {
     Limited,
     /// Refused by an allow-list, a deny-list or for its credentials.
     Denied,
+    /// Refused unheard: too many were waiting to have their password checked.
+    AuthOverloaded,
     /// Refused because the route is switched off.
     Maintenance,
     /// The gateway itself could not go on.
@@ -196,6 +198,7 @@ impl Termination {
             Self::TimedOut => "timed_out",
             Self::Limited => "limited",
             Self::Denied => "denied",
+            Self::AuthOverloaded => "auth_overloaded",
             Self::Maintenance => "maintenance",
             Self::Internal => "internal",
         }

@@ -15,15 +15,18 @@ pub enum Placeholder {
     Release,
     /// The host asked for, lower case and without port.
     Host,
+    /// The user who logged in by `basic_auth`; empty on a route without it.
+    User,
 }
 
 impl Placeholder {
     /// All of them, as they are written between `${` and `}`.
-    pub const KNOWN: [(&'static str, Self); 4] = [
+    pub const KNOWN: [(&'static str, Self); 5] = [
         ("client_ip", Self::ClientIp),
         ("request_id", Self::RequestId),
         ("release", Self::Release),
         ("host", Self::Host),
+        ("user", Self::User),
     ];
 
     /// The one with this name.

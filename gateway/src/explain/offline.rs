@@ -36,6 +36,7 @@ pub(crate) fn compile(loaded: Loaded) -> Result<Snapshot, Report> {
     let limits = Limits::default();
     let materials = Materials {
         metrics: &metrics,
+        passwords: &Arc::default(),
         registry: &registry,
         limits: &limits,
         names: &names,

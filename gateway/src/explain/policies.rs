@@ -27,6 +27,7 @@ const POLICIES: &[(&str, Describe)] = &[
     ("deny", deny),
     ("cors", cors),
     ("limits", limits),
+    ("basic_auth", basic_auth),
     ("body_limit", body_limit),
     ("rewrite", rewrite),
     ("headers.request", request_headers),
@@ -86,6 +87,14 @@ fn cors(route: &Route) -> Option<String> {
     let cors = route.cors.as_ref()?;
     let cookies = if cors.credentials { ", with cookies" } else { "" };
     Some(format!("pages of {} may read{cookies}; preflights are answered here", cors.origins.join(", ")))
+}
+
+fn basic_auth(route: &Route) -> Option<String> {
+    let auth = route.basic_auth.as_ref()?;
+    let named = (!auth.users.is_empty()).then(|| auth.users.keys().cloned().collect::<Vec<_>>().join(", "));
+    let listed = auth.users_file.as_ref().map(|file| format!("those in {}", file.value.display()));
+    let users: Vec<String> = named.into_iter().chain(listed).collect();
+    Some(format!("name and password for {:?} of {}, else 401", auth.realm, users.join(" and ")))
 }
 
 fn body_limit(route: &Route) -> Option<String> {

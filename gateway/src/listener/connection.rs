@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use pingora::protocols::raw_connect::ProxyDigest;
 
 use super::Listener;
+use super::client_certificate::Fields;
 use super::slots::Slot;
 use crate::telemetry::instruments::Occupied;
 
@@ -33,6 +34,8 @@ pub(crate) struct Connection {
     peer_field: OnceLock<HeaderValue>,
     /// Whether it is secured by TLS.
     pub(crate) tls: bool,
+    /// What its client's certificate says.
+    pub(crate) client_fields: Fields,
     /// The header that carries request ids.
     pub(crate) request_id_header: HeaderName,
     phase: AtomicU8,
@@ -46,6 +49,7 @@ impl Connection {
         listener: Arc<Listener>,
         peer: SocketAddr,
         tls: bool,
+        client_fields: Fields,
         request_id_header: HeaderName,
         (slot, open): (Slot, Occupied),
     ) -> Self {
@@ -54,6 +58,7 @@ impl Connection {
             peer,
             peer_field: OnceLock::new(),
             tls,
+            client_fields,
             request_id_header,
             phase: AtomicU8::new(Phase::Header as u8),
             requests: AtomicU32::new(0),

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Listener;
+use super::client_certificate::{self, Fields};
 use super::connection::Connection;
 use super::refusal::Refusal;
 use super::slots::{Slot, Slots};
@@ -86,6 +87,7 @@ impl Edge {
             listener.clone(),
             peer,
             tls,
+            client_fields(&transport, &listener),
             snapshot.model.request_id.clone(),
             (slot, open),
         ));
@@ -175,6 +177,13 @@ async fn handshake(
         Ok(Err(_)) => Err(Closed::Handshake(Handshake::Failed)),
         Ok(Ok(stream)) => Ok(Transport::Tls(Box::new(stream))),
     }
+}
+
+/// What the certificate says that the client has shown, in this handshake or the one it resumes.
+fn client_fields(transport: &Transport, listener: &Listener) -> Fields {
+    let Transport::Tls(stream) = transport else { return Fields::new() };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    shown.map_or_else(Fields::new, |leaf| client_certificate::fields(leaf, &listener.client_headers))
 }
 
 /// Reads exactly the PROXY header, so that what follows it stays in the socket.

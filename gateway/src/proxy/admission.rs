@@ -76,6 +76,9 @@ pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Ad
     if let Some(answer) = asked_of_the_gateway_itself(session.req_header()) {
         return Ok(Admitted::Answer(answer));
     }
+    let reserved = &ctx.snapshot.reserved;
+    let settled = reserved.settle(session.req_header_mut(), &connection.client_fields);
+    settled.map_err(|_| Rejection::Internal)?;
     let route = find_route(session.req_header(), ctx)?;
     ctx.in_flight = Some(route.in_flight.enter());
     ctx.metrics = Some(route.own_metrics.clone());

@@ -38,6 +38,8 @@ pub(crate) struct Context {
     /// Whether the route's `strip_prefix` was taken away from it.
     pub(crate) stripped: bool,
     pub(crate) route: Option<Arc<Route>>,
+    /// Who logged in, on a route with `basic_auth`.
+    pub(crate) user: Option<Arc<str>>,
     /// The page's origin, on a route with `cors`.
     pub(crate) origin: Option<HeaderValue>,
     pub(crate) chosen: Option<Chosen>,
@@ -134,6 +136,7 @@ impl Context {
             path: None,
             stripped: false,
             route: None,
+            user: None,
             origin: None,
             chosen: None,
             metrics: None,

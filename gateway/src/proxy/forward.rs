@@ -52,6 +52,10 @@ fn edit_request(asked: &RequestHeader, upstream: &mut request::Parts, ctx: &Cont
     let headers = &mut upstream.headers;
     join_cookies(asked.version, headers)?;
     introduce_client(asked, headers, ctx);
+    if ctx.user.is_some() {
+        // Whom the password was for has seen it.
+        headers.remove(header::AUTHORIZATION);
+    }
     shape::request(headers, ctx);
     let snapshot = &ctx.snapshot;
     headers.insert(snapshot.model.request_id.clone(), ctx.request_id.clone());
@@ -107,6 +111,10 @@ fn introduce_client(asked: &RequestHeader, headers: &mut HeaderMap, ctx: &Contex
         headers.remove(name);
     }
     let Some(connection) = &ctx.connection else { return };
+    // Once more: a client can have fields taken away by naming them in Connection.
+    for (name, value) in connection.client_fields.iter() {
+        headers.insert(name.clone(), value.clone());
+    }
     let peer = connection.peer_ip();
     if headers.contains_key(&mirror::MARK) && !ctx.snapshot.trusted.contains(peer) {
         headers.remove(&mirror::MARK);

@@ -1,6 +1,7 @@
 //! What a route asks before it lets a request go on, in the order it is asked.
 
 pub(crate) mod access;
+pub(crate) mod basic_auth;
 pub(crate) mod cors;
 pub(crate) mod maintenance;
 pub(crate) mod rate_limits;
@@ -35,6 +36,9 @@ pub(super) async fn admit(
         return Ok(preflight);
     }
     route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
+    if let Some(basic_auth) = &route.basic_auth {
+        basic_auth.admit(&session.req_header().headers, ctx).await?;
+    }
     body_length(ctx, route)?;
     Ok(None)
 }

@@ -65,6 +65,7 @@ fn entry(
         request_id: ctx.request_id.clone().into(),
         trace_id: Some(ctx.trace_parent.trace_id()),
         client_ip: ctx.client.ip,
+        user: ctx.user.take(),
         method: request.method.clone(),
         host: std::mem::take(&mut ctx.host).into(),
         path,

@@ -21,6 +21,10 @@ pub(crate) enum Rejection {
     HeaderTooLarge,
     /// The client is not allowed here, or denied.
     Denied,
+    /// Name and password are missing or wrong.
+    Unauthorized,
+    /// Too many wait to have their password checked.
+    AuthOverloaded,
     /// A rate limit is used up.
     RateLimited,
     /// More body than the route takes.
@@ -49,6 +53,8 @@ impl Rejection {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, // RFC 6585 §5
             Self::Denied => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED, // RFC 9110 §15.5.2
+            Self::AuthOverloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS, // RFC 6585 §4
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -69,6 +75,8 @@ impl Rejection {
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
             Self::Denied => "denied",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthOverloaded => "auth_overloaded",
             Self::RateLimited => "rate_limited",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
@@ -87,7 +95,8 @@ impl Rejection {
             Self::BadHost | Self::BadPath | Self::BadFields | Self::UriTooLong | Self::HeaderTooLarge => {
                 Termination::BadRequest
             }
-            Self::Denied => Termination::Denied,
+            Self::Denied | Self::Unauthorized => Termination::Denied,
+            Self::AuthOverloaded => Termination::AuthOverloaded,
             Self::RateLimited => Termination::Limited,
             Self::BodyTooLarge => Termination::BodyTooLarge,
             Self::RequestTimeout => Termination::TimedOut,

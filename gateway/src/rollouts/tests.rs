@@ -56,8 +56,15 @@ impl Process {
         }
         let (metrics, registry, names) = (&self.metrics, &self.registry, &self.names);
         let maintenance = &Switchboard::new(self.store.clone(), Announcer::new().0);
-        let (limits, rollouts) = (&Limits::default(), &self.rollouts);
-        let materials = Materials { metrics, registry, limits, names, rollouts, maintenance };
+        let materials = Materials {
+            metrics,
+            passwords: &Arc::default(),
+            registry,
+            limits: &Limits::default(),
+            names,
+            rollouts: &self.rollouts,
+            maintenance,
+        };
         let next = Snapshot::compile(1, loaded, &materials, &Tickets::default()).unwrap();
         self.rollouts.follow(&next);
         self.snapshot = Some(next);

@@ -126,6 +126,19 @@ labels!(
     }
 );
 labels!(
+    /// What became of a request on a route that asks for credentials.
+    AuthDecision = "decision" {
+        /// They are right.
+        Passed = "passed",
+        /// There were none, or none that could be read: how every browser begins.
+        Missing = "missing",
+        /// They are wrong.
+        Refused = "refused",
+        /// Too many were waiting to have theirs checked.
+        Overloaded = "overloaded",
+    }
+);
+labels!(
     /// Why a canary was rolled back.
     Rollback = "reason" {
         /// [`Breach::ErrorRate`].

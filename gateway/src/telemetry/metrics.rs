@@ -15,7 +15,9 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{BadRequest, Handshake, LimitDecision, Mirrored, Notification, Reload, Rollback};
+use super::labels::{
+    AuthDecision, BadRequest, Handshake, LimitDecision, Mirrored, Notification, Reload, Rollback,
+};
 use super::process;
 
 /// The route label of requests that no route matched.
@@ -51,6 +53,7 @@ pub struct Metrics {
     kill_switch: Single<Gauge>,
     mirrors: Family<CounterBy<Mirrored>, 2>,
     mirrors_in_flight: Family<Occupancy, 2>,
+    auth: Family<CounterBy<AuthDecision>, 1>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -154,6 +157,7 @@ impl Metrics {
                 "Copies that are being made or on their way.",
                 MIRROR,
             ),
+            auth: Family::new("auth_decisions_total", "Requests that were asked for credentials.", ["route"]),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -249,6 +253,11 @@ impl Metrics {
         }
     }
 
+    /// What became of requests on a route that asks for credentials.
+    pub fn auth(&self, route: &RouteName) -> Arc<CounterBy<AuthDecision>> {
+        self.auth.series([route.as_str()])
+    }
+
     /// What is shown of a service's rollouts.
     pub fn rollouts(&self, service: &ServiceName) -> RolloutMetrics {
         let labels = [service.as_str()];
@@ -334,6 +343,7 @@ impl Metrics {
             self.kill_switch.collect(),
             self.mirrors.collect(),
             self.mirrors_in_flight.collect(),
+            self.auth.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod basic_auth;
 mod checks;
 mod commands;
 mod demo;
@@ -15,6 +16,7 @@ mod limits;
 mod maintenance;
 mod malformed;
 mod mirror;
+mod mtls;
 mod names;
 mod proxy_protocol;
 mod proxying;

@@ -108,7 +108,8 @@ fn load_text(
     }
     let gateway = file.map(|file| meaning::gateway(&file, dir, &mut problems));
     expand::redact(&mut problems, &secrets);
-    let report = Report::new(name, source, problems);
+    let mut report = Report::new(name, source, problems);
+    report.hide(&shown::secrets(&root));
     match gateway {
         Some(gateway) if !report.has_errors() => {
             Ok(Loaded { gateway, warnings: report, shown: shown::redacted(&root), files })

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use miette::SourceSpan;
 
 use crate::name::{LimitName, ListenerName, ReleaseName, RouteName, ServiceName};
+use crate::password::PasswordHash;
 use crate::route::rule::Match;
 use crate::template::Template;
 use crate::unit::{ByteSize, Multiple, Rate, Ratio, Weight};
@@ -182,6 +183,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Whether clients show certificates.
     pub client_auth: Option<ClientAuth>,
+    /// Where services are told of them; no client can write these fields, also while none is asked for a certificate.
+    pub client_headers: ClientHeaders,
 }
 
 /// A certificate chain and its key, as PEM files.
@@ -209,6 +212,22 @@ pub struct ClientAuth {
     pub ca: At<PathBuf>,
     /// Whether a client without one is turned away.
     pub required: bool,
+}
+
+/// Header fields that tell services of a client's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientHeaders {
+    /// Its subject, by RFC 4514.
+    pub subject: Option<HeaderName>,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub fingerprint: Option<HeaderName>,
+}
+
+impl ClientHeaders {
+    /// The names that are configured.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.subject.iter().chain(&self.fingerprint)
+    }
 }
 
 /// One application, with its releases.
@@ -796,8 +815,10 @@ pub enum PathRewrite {
 pub struct BasicAuth {
     /// What the browser shows.
     pub realm: String,
-    /// User to bcrypt or argon2 hash.
-    pub users: IndexMap<String, Secret>,
+    /// Those the configuration itself names.
+    pub users: IndexMap<String, PasswordHash>,
+    /// An htpasswd file with more of them.
+    pub users_file: Option<At<PathBuf>>,
 }
 
 /// What answers while a route is switched off.

@@ -20,13 +20,16 @@ const UNDERLINED: usize = 200;
 pub struct Report {
     name: String,
     source: Arc<str>,
+    /// The source as it may be quoted.
+    quotable: Arc<str>,
     problems: Vec<Problem>,
 }
 
 impl Report {
     /// A report on the file `name` that says `source`.
     pub fn new(name: &str, source: &str, problems: Vec<Problem>) -> Self {
-        let mut report = Self { name: name.into(), source: source.into(), problems: Vec::new() };
+        let source: Arc<str> = source.into();
+        let mut report = Self { name: name.into(), quotable: source.clone(), source, problems: Vec::new() };
         report.extend(problems);
         report
     }
@@ -77,6 +80,18 @@ impl Report {
         self.problems.sort_by_key(|problem| (problem.offset(), problem.severity));
     }
 
+    /// Puts asterisks in the place of what must not be quoted.
+    pub(crate) fn hide(&mut self, secrets: &[SourceSpan]) {
+        let mut text = self.quotable.as_bytes().to_vec();
+        for secret in secrets {
+            let end = floor(&self.source, secret.offset() + secret.len());
+            let secret = &mut text[floor(&self.source, secret.offset())..end];
+            secret.iter_mut().filter(|byte| !byte.is_ascii_whitespace()).for_each(|byte| *byte = b'*');
+        }
+        // Whole characters have been replaced, so it is still UTF-8.
+        self.quotable = String::from_utf8(text).unwrap_or_default().into();
+    }
+
     /// For a terminal: colours, underlines, at most `width` columns wide.
     pub fn fancy(&self, width: usize) -> String {
         self.render(GraphicalReportHandler::new_themed(GraphicalTheme::unicode()).with_width(width))
@@ -109,7 +124,7 @@ impl Report {
 
     fn render(&self, handler: GraphicalReportHandler) -> String {
         let handler = handler.with_links(false).with_context_lines(1).without_syntax_highlighting();
-        let source = Arc::new(Excerpts::new(&self.name, &self.source));
+        let source = Arc::new(Excerpts::new(&self.name, &self.quotable));
         let mut text = String::new();
         for problem in self.problems.iter().take(SHOWN) {
             let shown = miette::Report::new(problem.clone()).with_source_code(Arc::clone(&source));

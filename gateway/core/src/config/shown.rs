@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use miette::SourceSpan;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Number, Value};
 
@@ -27,6 +28,27 @@ pub(crate) fn redacted(root: &Node) -> String {
     let path = RefCell::new(Vec::new());
     // A tree of texts with texts for keys always has a JSON form.
     serde_json::to_string(&Shown { node: root, path: &path }).unwrap_or_default()
+}
+
+/// Where secrets are written out in the file. What comes from the environment or a file is not there to be seen.
+pub(crate) fn secrets(root: &Node) -> Vec<SourceSpan> {
+    let mut found = Vec::new();
+    find_secrets(root, &mut Vec::new(), &mut found);
+    found
+}
+
+fn find_secrets<'a>(node: &'a Node, path: &mut Vec<&'a str>, found: &mut Vec<SourceSpan>) {
+    let below: Vec<(&str, &Node)> = match &node.kind {
+        Kind::Scalar(scalar) if !scalar.expanded && is_secret(path) => return found.push(node.span),
+        Kind::Scalar(_) | Kind::Null | Kind::Refused => return,
+        Kind::Sequence(items) => items.iter().map(|item| ("*", item)).collect(),
+        Kind::Mapping(entries) => entries.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect(),
+    };
+    for (step, node) in below {
+        path.push(step);
+        find_secrets(node, path, found);
+        path.pop();
+    }
 }
 
 /// A value and the keys that lead to it; `*` for an item of a list.

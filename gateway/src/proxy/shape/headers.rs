@@ -91,6 +91,7 @@ fn fill(placeholder: Placeholder, value: &mut Vec<u8>, ctx: &Context) {
         Placeholder::ClientIp => drop(write!(value, "{}", ctx.client.ip)),
         Placeholder::RequestId => value.extend_from_slice(ctx.request_id.as_bytes()),
         Placeholder::Host => value.extend_from_slice(ctx.host.as_bytes()),
+        Placeholder::User => value.extend_from_slice(ctx.user.as_deref().unwrap_or("").as_bytes()),
         Placeholder::Release => {
             let release = ctx.chosen.as_ref().map_or("", |chosen| chosen.release.name.as_str());
             value.extend_from_slice(release.as_bytes());

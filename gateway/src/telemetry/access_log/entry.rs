@@ -24,6 +24,8 @@ pub struct Entry {
     pub trace_id: Option<u128>,
     /// The resolved client address.
     pub client_ip: IpAddr,
+    /// Who logged in by `basic_auth`.
+    pub user: Option<Arc<str>>,
     /// As sent.
     pub method: Method,
     /// Host or `:authority`.
@@ -120,6 +122,7 @@ impl Entry {
             .text(r#","request_id":"#, self.request_id.as_bytes())
             .hexadecimal(r#","trace_id":"#, self.trace_id)
             .address(r#","client_ip":"#, self.client_ip)
+            .optional_text(r#","user":"#, self.user.as_deref().map(str::as_bytes))
             .word(r#","method":"#, self.method.as_str())
             .text(r#","host":"#, self.host.as_bytes())
             .text(r#","path":"#, self.path.as_bytes())
@@ -162,6 +165,7 @@ pub(super) mod tests {
             request_id: "id-1".into(),
             trace_id: None,
             client_ip: "192.0.2.7".parse().unwrap(),
+            user: None,
             method: Method::GET,
             host: "shop.example".into(),
             path: path.into(),
@@ -193,6 +197,7 @@ pub(super) mod tests {
         );
         let full = Entry {
             trace_id: Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
+            user: Some("ann".into()),
             path: PathAndQuery::from_static("/api/x?token=secret").into(),
             protocol: Version::HTTP_2,
             user_agent: Some(HeaderValue::from_static("curl/8")),
@@ -212,7 +217,8 @@ pub(super) mod tests {
             line(&full),
             concat!(
                 r#"{"time":"2026-03-01T12:34:56.789Z","request_id":"id-1","#,
-                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client_ip":"192.0.2.7","method":"GET","#,
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client_ip":"192.0.2.7","user":"ann","#,
+                r#""method":"GET","#,
                 r#""host":"shop.example","path":"/api/x","protocol":"HTTP/2","user_agent":"curl/8","status":200,"#,
                 r#""bytes":12,"route":"api","service":"shop","release":"api-42","endpoint":"10.0.0.1:80","#,
                 r#""attempts":2,"timers":{"connect_ms":null,"first_byte_ms":1.5,"total_ms":2.345},"#,
@@ -245,7 +251,7 @@ pub(super) mod tests {
     fn what_is_absent_is_null_and_never_left_out() {
         let unanswered = Entry { status: None, ..entry("/") };
         let json: serde_json::Value = serde_json::from_str(&line(&unanswered)).unwrap();
-        for field in ["trace_id", "user_agent", "status", "service", "release", "endpoint"] {
+        for field in ["trace_id", "user", "user_agent", "status", "service", "release", "endpoint"] {
             assert_eq!(json.get(field), Some(&serde_json::Value::Null), "{field}");
         }
         assert_eq!(json["route"], "unmatched");

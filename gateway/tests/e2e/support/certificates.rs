@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig};
 
@@ -40,8 +40,21 @@ impl Authority {
     /// A new certificate for these names.
     pub(crate) fn sign(&self, names: &[&str]) -> Leaf {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.issue(&CertificateParams::new(names).unwrap())
+    }
+
+    /// A new certificate for a person of this organisation.
+    pub(crate) fn sign_person(&self, organisation: &str, name: &str) -> Leaf {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, organisation);
+        params.distinguished_name.push(DnType::CommonName, name);
+        self.issue(&params)
+    }
+
+    fn issue(&self, params: &CertificateParams) -> Leaf {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         Leaf {
             certificate: certificate.der().clone(),
             certificate_pem: certificate.pem(),
@@ -72,6 +85,10 @@ pub(crate) struct Certificates {
     pub(crate) other: Leaf,
     /// A client's, signed by `clients`.
     pub(crate) client: Leaf,
+    /// Alice's of the Shop, signed by `clients`.
+    pub(crate) alice: Leaf,
+    /// Of somebody whose name looks like more than one, signed by `clients`.
+    pub(crate) mallory: Leaf,
 }
 
 static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
@@ -80,6 +97,8 @@ static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
         shop: authority.sign(&["shop.example", "*.shop.example", "localhost", "127.0.0.1"]),
         other: authority.sign(&["other.example"]),
         client: clients.sign(&["client.example"]),
+        alice: clients.sign_person("Shop", "alice"),
+        mallory: clients.sign_person("Shop", "alice,O=Shop\r\nx-admin: zoë"),
         authority,
         clients,
     }

@@ -6,10 +6,11 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 
 use super::Meaning;
+use super::policies::OWN;
 use crate::config::decode::Map;
-use crate::config::leaf::{FilePath, ListenAddress};
+use crate::config::leaf::{FieldName, FilePath, ListenAddress};
 use crate::config::model::{
-    Admin, At, Certificate, ClientAuth, Listener, ListenerLimits, Socket, Tls, TlsVersion,
+    Admin, At, Certificate, ClientAuth, ClientHeaders, Listener, ListenerLimits, Socket, Tls, TlsVersion,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::listener as raw;
@@ -72,6 +73,7 @@ impl Meaning<'_> {
             certificates: raw.certificates.items.iter().map(|raw| self.certificate(raw)).collect(),
             min_version: raw.min_version.unwrap_or(TlsVersion::Tls12),
             client_auth: raw.client_auth.as_ref().and_then(|auth| self.client_auth(auth)),
+            client_headers: self.client_headers(raw.client_auth.as_ref()),
         }
     }
 
@@ -94,6 +96,34 @@ impl Meaning<'_> {
             return None;
         };
         Some(ClientAuth { ca: self.file(ca), required: mode == ClientAuthMode::Required })
+    }
+
+    /// What the gateway tells by other means, or what frames a message, cannot tell of a certificate.
+    fn client_headers(&mut self, raw: Option<&At<raw::ClientAuth>>) -> ClientHeaders {
+        const TAKEN: &[&str] =
+            &["authorization", "cookie", "forwarded", "host", "traceparent", "via", "x-real-ip"];
+        let Some(raw) = raw.and_then(|auth| auth.value.headers.as_ref()) else {
+            return ClientHeaders::default();
+        };
+        for At { value: FieldName(name), span } in raw.subject.iter().chain(&raw.fingerprint) {
+            let name = name.as_str();
+            if TAKEN.contains(&name) || OWN.contains(&name) || name.starts_with("x-forwarded-") {
+                let help = "for example x-client-subject or x-client-fingerprint";
+                self.error(Code::InvalidValue, format!("`{name}` tells something else"), *span, help);
+            }
+        }
+        if let (Some(subject), Some(fingerprint)) = (&raw.subject, &raw.fingerprint)
+            && subject.value.0 == fingerprint.value.0
+        {
+            let problem = Problem::error(Code::Conflict, "one field cannot tell both");
+            let problem = problem.at(fingerprint.span, "the fingerprint").at(subject.span, "the subject");
+            self.problems.push(problem.help("give them two names"));
+        }
+        let name = |at: &At<FieldName>| at.value.0.clone();
+        ClientHeaders {
+            subject: raw.subject.as_ref().map(name),
+            fingerprint: raw.fingerprint.as_ref().map(name),
+        }
     }
 
     fn listener_limits(&mut self, raw: &raw::Limits) -> ListenerLimits {

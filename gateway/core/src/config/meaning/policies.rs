@@ -10,13 +10,18 @@ use crate::config::decode::Map;
 use crate::config::host::host_name;
 use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
-    At, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, Secret, StoreDown,
+    At, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, StoreDown,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::route as raw;
 use crate::config::raw::value::HeaderText;
 use crate::name::LimitName;
+use crate::password::PasswordHash;
 use crate::route::rule::{Match, PathRule};
+
+/// Fields that frame a message or belong to one connection.
+pub(super) const OWN: &[&str] =
+    &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 impl Meaning<'_> {
     pub(super) fn rate_limits(
@@ -98,8 +103,6 @@ impl Meaning<'_> {
 
     /// Fields that frame a message or belong to one connection are the gateway's own.
     fn check_editable<T>(&mut self, name: &str, at: &At<T>) {
-        const OWN: &[&str] =
-            &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
         if name.eq_ignore_ascii_case("host") {
             self.error(
                 Code::InvalidValue,
@@ -158,27 +161,44 @@ impl Meaning<'_> {
         host.value.to_ascii_lowercase()
     }
 
-    pub(super) fn basic_auth(&mut self, raw: &raw::BasicAuth) -> BasicAuth {
-        let users = &raw.users;
-        if users.value.entries.is_empty() {
-            self.error(Code::MissingKey, "nobody could log in", users.span, "name at least one user");
+    pub(super) fn basic_auth(&mut self, raw: &At<raw::BasicAuth>) -> BasicAuth {
+        let At { value: raw, span } = raw;
+        let named = raw.users.as_ref().filter(|users| !users.value.entries.is_empty());
+        if named.is_none() && raw.users_file.is_none() {
+            let at = raw.users.as_ref().map_or(*span, |users| users.span);
+            self.error(Code::MissingKey, "nobody could log in", at, "name at least one user");
         }
-        for (name, hash) in users.value.iter() {
-            if name.value.is_empty() || name.value.contains([':', '\n', '\r']) {
-                self.error(Code::InvalidName, "a user's name has no `:`", name.span, "RFC 7617 §2");
+        let users = named.iter().flat_map(|users| users.value.iter());
+        BasicAuth {
+            realm: self.realm(raw.realm.as_ref()),
+            users: users.filter_map(|(name, hash)| self.user(name, hash)).collect(),
+            users_file: raw.users_file.as_ref().map(|path| self.file(path)),
+        }
+    }
+
+    fn realm(&mut self, raw: Option<&At<String>>) -> String {
+        let Some(At { value: realm, span }) = raw else {
+            return "restricted".to_owned();
+        };
+        if !realm.chars().all(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')) {
+            self.error(Code::InvalidValue, "a realm is ASCII without quotes", *span, "for example: shop");
+        }
+        realm.clone()
+    }
+
+    fn user(&mut self, name: &At<String>, hash: &At<String>) -> Option<(String, PasswordHash)> {
+        if name.value.is_empty() || name.value.contains(':') || name.value.contains(char::is_control) {
+            let message = "a user's name has no `:` and no control characters";
+            self.error(Code::InvalidName, message, name.span, "RFC 7617 §2");
+        }
+        match PasswordHash::parse(&hash.value) {
+            Ok(hash) => Some((name.value.clone(), hash)),
+            Err(bad) => {
+                let message = format!("what stands for `{}` is {bad}", name.value);
+                self.error(Code::InvalidValue, message, hash.span, bad.help());
+                None
             }
-            if !["$2a$", "$2b$", "$2y$", "$argon2"].iter().any(|kind| hash.value.starts_with(kind)) {
-                let message = format!("what stands for `{}` is not a bcrypt or argon2 hash", name.value);
-                self.error(Code::InvalidValue, message, hash.span, "for example from `htpasswd -nB NAME`");
-            }
         }
-        let realm = raw.realm.as_ref().map_or("restricted", |realm| &realm.value);
-        if let Some(at) = raw.realm.as_ref().filter(|_| realm.contains(['"', '\\']) || !realm.is_ascii()) {
-            self.error(Code::InvalidValue, "a realm is ASCII without quotes", at.span, "for example: shop");
-        }
-        let secret =
-            |(name, hash): (&At<String>, &At<String>)| (name.value.clone(), Secret(hash.value.clone()));
-        BasicAuth { realm: realm.to_owned(), users: users.value.iter().map(secret).collect() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::value::ClientAuthMode;
 use crate::config::decode::{List, mapping};
-use crate::config::leaf::{FilePath, ListenAddress, Period};
+use crate::config::leaf::{FieldName, FilePath, ListenAddress, Period};
 use crate::config::model::{At, TlsVersion};
 use crate::unit::ByteSize;
 
@@ -45,6 +45,16 @@ mapping! {
         ca: Option<At<FilePath>>,
         /// Whether a client must show one. Default: required.
         mode: Option<ClientAuthMode>,
+        /// Fields in which services are told of it; clients cannot write them, on any listener. Default: none.
+        headers: Option<ClientHeaders>,
+    }
+
+    /// Fields in which services are told of a client's certificate.
+    pub(crate) struct ClientHeaders {
+        /// Its subject by RFC 4514, such as `CN=alice,O=Shop`. Default: not told.
+        subject: Option<At<FieldName>>,
+        /// Its SHA-256 in lower-case hexadecimal. Default: not told.
+        fingerprint: Option<At<FieldName>>,
     }
 
     /// What one client may take of a listener.

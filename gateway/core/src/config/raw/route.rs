@@ -40,7 +40,7 @@ mapping! {
         /// Sends copies of the requests to another service as well. Default: none.
         mirror: Option<Rare<At<Mirror>>>,
         /// Name and password. Default: not asked for.
-        basic_auth: Option<Rare<BasicAuth>>,
+        basic_auth: Option<Rare<At<BasicAuth>>>,
         /// Compresses answers a client can decompress. Default: false.
         compress: Option<bool>,
         /// What answers while the route is switched off.
@@ -142,7 +142,9 @@ mapping! {
         /// What the browser shows. Default: restricted.
         realm: Option<At<String>>,
         /// User to bcrypt or argon2 hash.
-        users: At<Map<At<String>>>,
+        users: Option<At<Map<At<String>>>>,
+        /// More users, as lines of `name:hash` (htpasswd). The file is watched.
+        users_file: Option<At<FilePath>>,
     }
 
     /// What answers while the route is switched off.
