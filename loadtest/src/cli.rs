@@ -1,10 +1,10 @@
 //! The command line: one file for each subcommand, with its options and what it does.
 
 mod origin;
+mod progress;
 mod run;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -18,28 +18,30 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sends requests at a fixed rate and tells how they were answered.
-    Run(run::Run),
-    /// Answers as told until it is interrupted.
+    Run(Box<run::Run>),
     Origin(origin::Serve),
 }
+
+/// The exit code when the load's budget is missed.
+const BUDGET_MISSED: u8 = 1;
+
+/// The exit code when the command line is wrong, or a file cannot be used.
+const UNUSABLE: u8 = 2;
+
+/// The exit code when no request had a connection.
+const NO_CONNECTION: u8 = 3;
 
 /// Why a command could not do its work; each says so by itself.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// Does what the arguments say; the exit code is the command's own, or 2 when it could not begin.
+/// Does what the arguments say; the exit code is the command's own, or [`UNUSABLE`] with a sentence on why.
 pub(crate) async fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Run(arguments) => run::run(arguments).await,
+        Command::Run(arguments) => run::run(*arguments).await,
         Command::Origin(arguments) => origin::run(arguments).await,
     };
     outcome.unwrap_or_else(|problem| {
         eprintln!("loadtest: {problem}");
-        ExitCode::from(2)
+        ExitCode::from(UNUSABLE)
     })
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

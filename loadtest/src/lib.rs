@@ -3,5 +3,6 @@
 pub mod budget;
 pub mod load;
 pub mod origin;
+pub mod picture;
 pub mod trust;
 pub mod units;

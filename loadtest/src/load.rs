@@ -225,6 +225,11 @@ impl Running {
     /// Waits until everything was sent and answered, and tells what it came to.
     pub async fn finish(mut self) -> Report {
         self.answered().await;
+        self.report()
+    }
+
+    /// What it has come to so far; what has not been answered is given up.
+    pub fn report(self) -> Report {
         let (summary, series) = self.record.close();
         Report { summary, series, trouble: self.target.trouble.get().cloned() }
     }

@@ -55,6 +55,20 @@ pub fn milliseconds(value: f64) -> String {
     }
 }
 
+/// A time in words as short as they can be: `1m30s`, `30s`, `250ms`.
+pub fn short(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60, time.subsec_millis()) {
+        (0, 0, 0, millis) => format!("{millis}ms"),
+        (0, 0, seconds, 0) => format!("{seconds}s"),
+        (0, 0, ..) => format!("{}s", time.as_secs_f64()),
+        (0, minutes, 0, _) => format!("{minutes}m"),
+        (0, minutes, seconds, _) => format!("{minutes}m{seconds}s"),
+        (hours, 0, ..) => format!("{hours}h"),
+        (hours, minutes, ..) => format!("{hours}h{minutes}m"),
+    }
+}
+
 /// A whole number with a thin gap between thousands: `1 234 567`.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
@@ -101,6 +115,8 @@ mod tests {
     fn figures_are_short_and_never_round_a_failure_away() {
         assert_eq!([0.25, 4.312, 43.12, 431.2, 4312.0].map(milliseconds).join(", "), "250 µs, 4.31 ms, 43.1 ms, 431 ms, 4.31 s");
         assert_eq!([0, 999, 1000, 1_234_567].map(count).join(", "), "0, 999, 1 000, 1 234 567");
+        let short = [250, 1500, 30_000, 60_000, 90_000, 5_400_000].map(|ms| short(Duration::from_millis(ms)));
+        assert_eq!(short.join(" "), "250ms 1.5s 30s 1m 1m30s 1h30m");
         assert_eq!(percent(0, 10), "0 %");
         assert_eq!(percent(1, 10_000), "0.010 %");
         assert_eq!(percent(10, 10), "100 %");

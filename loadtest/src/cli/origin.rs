@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use loadtest::origin::{Behaviour, Origin};
 
-use super::{Problem, seconds};
+use super::Problem;
 
+/// Answer as told until interrupted
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Where to listen.
@@ -27,7 +28,7 @@ pub(crate) struct Serve {
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(200..600))]
     error_status: u16,
     /// Seconds it takes to answer.
-    #[arg(long, value_parser = seconds, default_value = "0")]
+    #[arg(long, value_parser = loadtest::units::duration, default_value = "0")]
     delay: Duration,
     /// Bytes in each body, instead of a short text.
     #[arg(long, conflicts_with = "echo")]

@@ -64,6 +64,6 @@ impl Record {
         let all = std::mem::replace(&mut books.all, Split::new(3));
         let slicer = std::mem::replace(&mut books.slicer, Slicer::new(Duration::from_secs(1)));
         drop(books);
-        (Summary::of(&all, elapsed), slicer.finish())
+        (Summary::of(&all, elapsed), slicer.finish(elapsed))
     }
 }

@@ -12,6 +12,8 @@ use super::tally::{Split, Tally};
 pub struct Series {
     /// How long each slice is, in seconds; the last may be shorter.
     pub interval_seconds: f64,
+    /// From the load's start to its last answer.
+    pub seconds: f64,
     /// Without gaps, from the load's start to its last answer.
     pub slices: Vec<Slice>,
 }
@@ -118,9 +120,14 @@ impl Slicer {
         });
     }
 
-    pub(super) fn finish(mut self) -> Series {
+    /// The series of a load that lasted so long.
+    pub(super) fn finish(mut self, lasted: Duration) -> Series {
         self.close();
-        Series { interval_seconds: self.interval.as_secs_f64(), slices: self.slices }
+        Series {
+            interval_seconds: self.interval.as_secs_f64(),
+            seconds: lasted.as_secs_f64(),
+            slices: self.slices,
+        }
     }
 }
 
@@ -136,7 +143,7 @@ mod tests {
             let failed = super::super::client::Failed::from(super::super::Failure::Closed);
             slicer.at(second(at)).add(&Err(failed), second(0));
         }
-        let series = slicer.finish();
+        let series = slicer.finish(second(4));
         let counts: Vec<_> = series.slices.iter().map(|slice| (slice.at, slice.total.requests)).collect();
         assert_eq!(counts, [(0.0, 2), (1.0, 0), (2.0, 0), (3.0, 2)]);
     }
