@@ -131,7 +131,8 @@ impl Figures {
 
 impl Clause {
     fn judge(&self, summary: &Summary) -> Verdict {
-        let measured = Figures::of(summary, self.release.as_deref()).and_then(|figures| self.measure(&figures));
+        let measured =
+            Figures::of(summary, self.release.as_deref()).and_then(|figures| self.measure(&figures));
         Verdict {
             clause: self.clone(),
             met: measured.as_ref().is_some_and(|(value, limit, _)| self.comparison.holds(*value, *limit)),
@@ -182,16 +183,16 @@ impl FromStr for Clause {
 
 impl Limit {
     fn read(measure: &str, value: &str) -> Result<Self, Misread> {
-        let misread = |expected| Misread::Value {
-            measure: measure.to_owned(),
-            value: value.to_owned(),
-            expected,
-        };
+        let misread =
+            |expected| Misread::Value { measure: measure.to_owned(), value: value.to_owned(), expected };
         match measure {
-            "errors" => Self::errors(value).ok_or_else(|| misread("write a share like 0.1% or a count like 3")),
+            "errors" => {
+                Self::errors(value).ok_or_else(|| misread("write a share like 0.1% or a count like 3"))
+            }
             "rate" => {
                 let number = value.strip_suffix("/s").unwrap_or(value).trim();
-                let rate = positive(number).ok_or_else(|| misread("write answers a second like 500 or 500/s"))?;
+                let rate =
+                    positive(number).ok_or_else(|| misread("write answers a second like 500 or 500/s"))?;
                 Ok(Self::Rate(rate))
             }
             _ => {
@@ -372,8 +373,13 @@ mod tests {
 
     #[test]
     fn a_verdict_reads_as_a_line() {
-        let lines: Vec<_> =
-            "p95<200ms,errors<0.1%".parse::<Budget>().unwrap().judge(&summary()).iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = "p95<200ms,errors<0.1%"
+            .parse::<Budget>()
+            .unwrap()
+            .judge(&summary())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(lines[0], "met     p95 < 200 ms                  100 ms");
         assert_eq!(lines[1], "MISSED  errors < 0.1 %                1.20 %");
     }
@@ -386,8 +392,14 @@ mod tests {
         assert!(misread("p42<200ms").starts_with("`p42` is not measured; there are mean, p50"));
         assert_eq!(misread("p95<200"), "`200` is no limit for p95; write a time like 200ms or 1.5s");
         assert_eq!(misread("p95<fast"), "`fast` is no limit for p95; write a time like 200ms or 1.5s");
-        assert_eq!(misread("errors<few"), "`few` is no limit for errors; write a share like 0.1% or a count like 3");
-        assert_eq!(misread("errors<101%"), "`101%` is no limit for errors; write a share like 0.1% or a count like 3");
+        assert_eq!(
+            misread("errors<few"),
+            "`few` is no limit for errors; write a share like 0.1% or a count like 3"
+        );
+        assert_eq!(
+            misread("errors<101%"),
+            "`101%` is no limit for errors; write a share like 0.1% or a count like 3"
+        );
         assert_eq!(misread("rate>=x"), "`x` is no limit for rate; write answers a second like 500 or 500/s");
     }
 }

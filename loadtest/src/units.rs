@@ -113,7 +113,10 @@ mod tests {
 
     #[test]
     fn figures_are_short_and_never_round_a_failure_away() {
-        assert_eq!([0.25, 4.312, 43.12, 431.2, 4312.0].map(milliseconds).join(", "), "250 µs, 4.31 ms, 43.1 ms, 431 ms, 4.31 s");
+        assert_eq!(
+            [0.25, 4.312, 43.12, 431.2, 4312.0].map(milliseconds).join(", "),
+            "250 µs, 4.31 ms, 43.1 ms, 431 ms, 4.31 s"
+        );
         assert_eq!([0, 999, 1000, 1_234_567].map(count).join(", "), "0, 999, 1 000, 1 234 567");
         let short = [250, 1500, 30_000, 60_000, 90_000, 5_400_000].map(|ms| short(Duration::from_millis(ms)));
         assert_eq!(short.join(" "), "250ms 1.5s 30s 1m 1m30s 1h30m");

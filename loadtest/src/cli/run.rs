@@ -143,7 +143,8 @@ pub(crate) async fn run(arguments: Run) -> Result<ExitCode, Problem> {
         eprintln!("loadtest: not one request had a connection: {reason}");
         return Ok(ExitCode::from(NO_CONNECTION));
     }
-    if let Some(missed) = Some(verdicts.iter().filter(|verdict| !verdict.met).count()).filter(|missed| *missed > 0)
+    if let Some(missed) =
+        Some(verdicts.iter().filter(|verdict| !verdict.met).count()).filter(|missed| *missed > 0)
     {
         eprintln!("loadtest: the budget is missed in {missed} of {} clauses", verdicts.len());
         return Ok(ExitCode::from(BUDGET_MISSED));

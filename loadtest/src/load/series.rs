@@ -151,6 +151,9 @@ mod tests {
     #[test]
     fn longer_loads_have_longer_slices() {
         let interval = |seconds| Series::interval_for(Duration::from_secs(seconds)).as_millis();
-        assert_eq!([1, 30, 60, 600, 86_400, 31_536_000].map(interval), [200, 200, 500, 5000, 3_600_000, 3_600_000]);
+        assert_eq!(
+            [1, 30, 60, 600, 86_400, 31_536_000].map(interval),
+            [200, 200, 500, 5000, 3_600_000, 3_600_000]
+        );
     }
 }

@@ -88,7 +88,8 @@ impl Summary {
 
     /// Whether there was not even a connection for any request.
     pub fn never_connected(&self) -> bool {
-        let unconnected = [Failure::Connect, Failure::Tls].map(|why| self.errors.get(&why).copied().unwrap_or(0));
+        let unconnected =
+            [Failure::Connect, Failure::Tls].map(|why| self.errors.get(&why).copied().unwrap_or(0));
         self.requests > 0 && unconnected.iter().sum::<u64>() == self.requests
     }
 }

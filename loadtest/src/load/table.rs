@@ -50,7 +50,13 @@ fn latencies(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result {
         let failed = summary.failed() - releases.values().map(Part::failed).sum::<u64>();
         line(f, "(not named)", (requests - named, *requests), failed, None)?;
     }
-    line(f, "all", (*requests, *requests), summary.failed(), (summary.answered > 0).then_some(&summary.latency))
+    line(
+        f,
+        "all",
+        (*requests, *requests),
+        summary.failed(),
+        (summary.answered > 0).then_some(&summary.latency),
+    )
 }
 
 fn line(

@@ -70,12 +70,8 @@ impl Sender {
 
 impl Target {
     pub(super) fn new(load: &Load) -> Result<Self, Refused> {
-        let only = Shape {
-            weight: 1,
-            method: load.method.clone(),
-            url: load.url.clone(),
-            body: load.body.clone(),
-        };
+        let only =
+            Shape { weight: 1, method: load.method.clone(), url: load.url.clone(), body: load.body.clone() };
         let shapes = if load.mix.is_empty() { std::slice::from_ref(&only) } else { &load.mix[..] };
         let mut peers = Vec::new();
         let asks = shapes
@@ -183,7 +179,8 @@ impl Ask {
             Some("http") => false,
             _ => return Err(refused()),
         };
-        let known = peers.iter().position(|peer| peer.secure == secure && peer.authority == authority.as_str());
+        let known =
+            peers.iter().position(|peer| peer.secure == secure && peer.authority == authority.as_str());
         let peer = match known {
             Some(peer) => peer,
             None => {
@@ -203,12 +200,7 @@ impl Ask {
 }
 
 impl Peer {
-    fn new(
-        url: &Uri,
-        authority: &http::uri::Authority,
-        secure: bool,
-        load: &Load,
-    ) -> Result<Self, Refused> {
+    fn new(url: &Uri, authority: &http::uri::Authority, secure: bool, load: &Load) -> Result<Self, Refused> {
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let tls = match secure {

@@ -64,7 +64,16 @@ impl<'a> View<'a> {
     }
 
     fn panel(&self, title: &'static str, top: f32, height: f32, scale: Scale) -> Panel<'static> {
-        Panel { title, left: LEFT, top, width: CHART_WIDTH, height, seconds: self.seconds, scale, label: rate }
+        Panel {
+            title,
+            left: LEFT,
+            top,
+            width: CHART_WIDTH,
+            height,
+            seconds: self.seconds,
+            scale,
+            label: rate,
+        }
     }
 }
 
@@ -120,12 +129,12 @@ fn troubles(scene: &mut Scene, view: &View<'_>) -> Panel<'static> {
         (view.per_second(|slice| slice.total.failed() - slice.total.errors), SERVER_ERROR),
         (view.per_second(|slice| slice.total.refused()), REFUSED),
     ];
-    let panel = view.panel("Failures a second", 316.0, 96.0, stack_scale(&layers));
+    let panel = view.panel("Errors a second", 316.0, 96.0, stack_scale(&layers));
     panel.frame(scene);
     if layers.iter().all(|(values, _)| values.iter().all(|value| *value == 0.0)) {
         scene.text((LEFT + CHART_WIDTH / 2.0, 369.0), "none", 12.5, MUTED, Anchor::Middle);
     }
-    panel.stack(scene, &view.at, &layers);
+    panel.bars(scene, &view.at, view.interval, &layers);
     panel.base(scene);
     panel.legend(scene, &[("no answer", NO_ANSWER), ("status 5xx", SERVER_ERROR), ("status 4xx", REFUSED)]);
     panel
@@ -133,7 +142,8 @@ fn troubles(scene: &mut Scene, view: &View<'_>) -> Panel<'static> {
 
 fn times(scene: &mut Scene, view: &View<'_>) -> Panel<'static> {
     let curves = latency_curves(view);
-    let values = curves.iter().flat_map(|(_, p50, p99)| p50.iter().chain(p99)).filter_map(|(_, value)| *value);
+    let values =
+        curves.iter().flat_map(|(_, p50, p99)| p50.iter().chain(p99)).filter_map(|(_, value)| *value);
     let (smallest, largest) = values.fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
     let scale = if largest > 0.0 { Scale::around(smallest, largest) } else { Scale::around(1.0, 10.0) };
     let panel = view.panel("Time to answer", 462.0, 160.0, scale);
@@ -152,7 +162,8 @@ fn times(scene: &mut Scene, view: &View<'_>) -> Panel<'static> {
 /// Median and 99th percentile by release, or of everything where no release is named.
 fn latency_curves(view: &View<'_>) -> Vec<(Color, Curve, Curve)> {
     let curve = |cell: &dyn Fn(&Slice) -> Option<Cell>, value: fn(&Cell) -> f64| -> Curve {
-        let value = |slice: &Slice| cell(slice).filter(|cell| cell.requests > cell.errors).map(|cell| value(&cell));
+        let value =
+            |slice: &Slice| cell(slice).filter(|cell| cell.requests > cell.errors).map(|cell| value(&cell));
         view.at.iter().zip(view.slices).map(|(at, slice)| (*at, value(slice))).collect()
     };
     let both = |cell: &dyn Fn(&Slice) -> Option<Cell>, color| {

@@ -78,6 +78,23 @@ impl Panel<'_> {
         }
     }
 
+    /// Bars on top of one another, each as wide as its slice.
+    pub(super) fn bars(&self, scene: &mut Scene, at: &[f64], interval: f64, layers: &[(Vec<f64>, Color)]) {
+        for (place, middle) in at.iter().enumerate() {
+            let (left, right) = (self.x(middle - interval / 2.0), self.x(middle + interval / 2.0));
+            let width = (right - left - 1.0).max(0.8);
+            let mut floor = 0.0;
+            for (values, color) in layers {
+                let roof = floor + values[place];
+                let (top, bottom) = (self.y(roof), self.y(floor));
+                if bottom > top {
+                    scene.rect((left + 0.5, top), (width, bottom - top), 0.0, *color);
+                }
+                floor = roof;
+            }
+        }
+    }
+
     /// The places of values, drawn out to both ends of the time axis.
     fn across(&self, at: &[f64], values: &[f64]) -> Vec<Point> {
         let mut points: Vec<Point> =

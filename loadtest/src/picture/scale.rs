@@ -76,8 +76,8 @@ fn is_power_of_ten(value: f64) -> bool {
 /// Seconds between labels of a time axis `seconds` long, at most about ten of them.
 pub(super) fn time_step(seconds: f64) -> f64 {
     const STEPS: [f64; 18] = [
-        0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
-        14_400.0,
+        0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0,
+        7200.0, 14_400.0,
     ];
     STEPS.into_iter().find(|step| seconds / step <= 10.0).unwrap_or_else(|| step(seconds / 10.0))
 }
@@ -109,6 +109,9 @@ mod tests {
 
     #[test]
     fn time_has_at_most_ten_labels() {
-        assert_eq!([1.0, 10.0, 30.0, 60.0, 600.0, 86_400.0].map(time_step), [0.1, 1.0, 5.0, 10.0, 60.0, 14_400.0]);
+        assert_eq!(
+            [1.0, 10.0, 30.0, 60.0, 600.0, 86_400.0].map(time_step),
+            [0.1, 1.0, 5.0, 10.0, 60.0, 14_400.0]
+        );
     }
 }
