@@ -6,3 +6,7 @@ pub mod origin;
 pub mod picture;
 pub mod trust;
 pub mod units;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

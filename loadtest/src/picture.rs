@@ -98,3 +98,73 @@ impl Picture {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{Cell, Slice};
+
+    /// A rollout of a bad release: it takes over from second 10, fails, and is taken back at second 20.
+    fn bad_rollout() -> Picture {
+        let cell = |requests, failed, p50: f64| Cell {
+            requests,
+            statuses: [(200, requests - failed), (500, failed)].into(),
+            errors: 0,
+            p50,
+            p99: p50 * 4.0,
+            max: p50 * 9.0,
+        };
+        let slices = (0_u32..60).map(|number| {
+            let at = f64::from(number) * 0.5;
+            let canary = if (20..40).contains(&number) { u64::from(number) - 15 } else { 0 };
+            let mut releases = [("v41".to_owned(), cell(100 - canary, 0, 12.0 + f64::from(number % 5)))];
+            let mut slice = Slice {
+                at,
+                total: Cell { errors: u64::from(number % 20 == 9), ..cell(102, canary / 2, 14.0) },
+                releases: std::mem::take(&mut releases).into(),
+            };
+            if canary > 0 {
+                slice.releases.insert("v42 <new>".to_owned(), cell(canary, canary / 2, 55.0));
+            }
+            slice
+        });
+        let series = Series { interval_seconds: 0.5, seconds: 30.0, slices: slices.collect() };
+        let mark = |seconds, label: &str| Mark { at: Duration::from_secs(seconds), label: label.to_owned() };
+        Picture {
+            title: "A bad release is taken back".to_owned(),
+            subtitle: "200 requests a second for 30s".to_owned(),
+            series,
+            marks: vec![
+                mark(10, "canary at 5 %"),
+                mark(11, "canary at 10 %"),
+                mark(20, "rolled back"),
+                mark(30, "end"),
+            ],
+        }
+    }
+
+    #[test]
+    fn releases_and_marks_are_named() {
+        let svg = bad_rollout().svg();
+        for text in
+            [">v41<", ">v42 &lt;new&gt;<", ">no release named<", ">canary at 5 %<", ">rolled back<", ">30 s<"]
+        {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn a_png_has_the_size_of_its_svg_twice() {
+        let png = bad_rollout().png();
+        let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        assert_eq!((side(16), side(20)), (1920, 1344));
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_picture_too() {
+        let blank = Picture { series: Series::default(), marks: Vec::new(), ..bad_rollout() };
+        let svg = blank.svg();
+        assert!(svg.contains(">none<") && !svg.contains("NaN"), "{svg}");
+    }
+}

@@ -1,10 +1,10 @@
 //! The layout of a picture: three charts over one time axis, a headline above, marks across.
 
-use super::Picture;
 use super::font::Font;
 use super::panel::{Curve, INK, MUTED, Panel};
 use super::scale::{Scale, time_step};
 use super::scene::{Anchor, Color, Scene};
+use super::{Mark, Picture};
 use crate::load::{Cell, Series, Slice};
 
 const WIDTH: f32 = 960.0;
@@ -197,13 +197,15 @@ fn time_axis(scene: &mut Scene, panel: &Panel<'_>) {
 fn marks(scene: &mut Scene, picture: &Picture, panels: &[Panel<'_>; 3]) {
     let font = Font::new(11.0, false);
     let mut ends = [f32::MIN; 3];
+    let x = |mark: &Mark| panels[0].x(mark.at.as_secs_f64());
     for mark in &picture.marks {
-        let x = panels[0].x(mark.at.as_secs_f64());
         for panel in panels {
-            scene.dashes(vec![(x, panel.top), (x, panel.top + panel.height)], MARK, 1.0);
+            scene.dashes(vec![(x(mark), panel.top), (x(mark), panel.top + panel.height)], MARK, 1.0);
         }
+    }
+    for mark in &picture.marks {
         let width = font.width(&mark.label) + 10.0;
-        let left = (x + 4.0).min(LEFT + CHART_WIDTH - width);
+        let left = (x(mark) + 4.0).min(LEFT + CHART_WIDTH - width);
         let row = ends.iter().position(|end| left > *end).unwrap_or(ends.len() - 1);
         ends[row] = left + width + 4.0;
         let top = panels[0].top + 4.0 + 18.0 * row as f32;
