@@ -206,3 +206,20 @@ async fn origins_change_while_they_run_and_tell_what_they_did() {
         assert!(answer.1.contains(words), "{}", answer.1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_run_still_tells_what_came_of_it() {
+    let origin = Origin::always(200).start().await;
+    let url = format!("http://{}/", origin.address());
+    let arguments = ["run", &url, "--rate", "100", "--duration", "10m", "--budget", "errors<0.1%"];
+    let mut running = Serving(command(&arguments).stdout(Stdio::piped()).spawn().unwrap());
+    while origin.hits() < 10 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let killed = Command::new("kill").args(["-INT", &running.0.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let stdout = running.0.stdout.take().unwrap();
+    let told = tokio::task::spawn_blocking(move || std::io::read_to_string(stdout).unwrap()).await.unwrap();
+    assert!(told.contains("answered") && told.contains("met     errors < 0.1 %"), "{told}");
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
