@@ -2,23 +2,36 @@
 //! counts from when its request was due. So a stall shows in every request it held up (no coordinated omission).
 
 mod client;
+mod record;
+mod schedule;
+mod series;
+mod shape;
 mod summary;
+mod table;
+mod tally;
+mod target;
 
 pub use client::Failure;
-pub use summary::{Latency, Summary};
+pub use record::Progress;
+pub use series::{Cell, Series, Slice};
+pub use shape::{Ask, Shape, Weighted};
+pub use summary::{Latency, Part, Summary};
+pub use target::Keys;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Uri};
-use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use client::{Client, Target};
-use summary::Tally;
+use client::{Client, Jar};
+use record::Record;
+use schedule::Schedule;
+use target::{Target, in_turn};
 
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS: usize = 32;
@@ -34,22 +47,32 @@ pub struct Load {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body of each request.
     pub body: Bytes,
+    /// Several kinds of requests, chosen by weight, instead of `url`, `method` and `body`; empty for that one kind.
+    pub mix: Vec<Shape>,
     /// Requests a second, above 0.
     pub rate: f64,
+    /// How long the rate takes to grow from 0, along a straight line; part of `duration`.
+    pub ramp: Duration,
     /// For how long.
     pub duration: Duration,
-    /// Connections at most; a connection that fails is replaced.
+    /// Connections at most to each server; a connection that fails is replaced.
     pub connections: usize,
     /// HTTP/2 instead of HTTP/1.1, by ALPN or prior knowledge.
     pub http2: bool,
     /// Users whose cookies are kept apart, taking turns; 0 keeps no cookies.
     pub users: usize,
+    /// A field whose values take turns.
+    pub keys: Option<Keys>,
     /// How long an answer may take, body included.
     pub timeout: Duration,
     /// Whom to trust.
     pub trust: Trust,
     /// Another address than the URL's, `host:port`.
     pub connect_to: Option<String>,
+    /// The field in which an answer names its release.
+    pub release_header: HeaderName,
+    /// How long the slices of the [`Series`] are, above 0.
+    pub interval: Duration,
 }
 
 /// Which certificates a client believes.
@@ -70,6 +93,9 @@ pub enum Refused {
     /// The rate is not a positive number.
     #[error("a rate of {0} requests a second cannot be held")]
     Rate(f64),
+    /// Every kind of request in the mix has weight 0.
+    #[error("no request of the mix has a weight above 0")]
+    Weights,
     /// The authority's file does not hold certificates.
     #[error("{path} does not hold certificates: {reason}", path = path.display())]
     Authority {
@@ -80,6 +106,17 @@ pub enum Refused {
     },
 }
 
+/// Everything a load tells in the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it came to.
+    pub summary: Summary,
+    /// The same over time.
+    pub series: Series,
+    /// Why a connection could not be made, the first time that happened.
+    pub trouble: Option<String>,
+}
+
 impl Load {
     /// GET at `rate` requests a second for `duration`, over HTTP/1.1 and 16 connections.
     pub fn new(url: Uri, rate: f64, duration: Duration) -> Self {
@@ -88,14 +125,19 @@ impl Load {
             method: Method::GET,
             headers: Vec::new(),
             body: Bytes::new(),
+            mix: Vec::new(),
             rate,
+            ramp: Duration::ZERO,
             duration,
             connections: 16,
             http2: false,
             users: 0,
+            keys: None,
             timeout: Duration::from_secs(30),
             trust: Trust::Anything,
             connect_to: None,
+            release_header: HeaderName::from_static("x-release"),
+            interval: Duration::from_secs(1),
         }
     }
 
@@ -104,7 +146,7 @@ impl Load {
     /// # Errors
     /// Only for what is wrong before anything is sent; everything later is counted in the summary.
     pub async fn run(&self) -> Result<Summary, Refused> {
-        self.run_until(|| false).await
+        Ok(self.begin()?.finish().await.summary)
     }
 
     /// Sends until it is `done`, or all is sent, and waits for the answers.
@@ -115,85 +157,101 @@ impl Load {
         &self,
         done: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Summary, Refused> {
+        Ok(self.begin_until(done)?.finish().await.summary)
+    }
+
+    /// Begins to send, on the current Tokio runtime.
+    ///
+    /// # Errors
+    /// For what is wrong before anything is sent.
+    pub fn begin(&self) -> Result<Running, Refused> {
+        self.begin_until(|| false)
+    }
+
+    fn begin_until(&self, done: impl Fn() -> bool + Send + Sync + 'static) -> Result<Running, Refused> {
         if !self.rate.is_finite() || self.rate <= 0.0 {
             return Err(Refused::Rate(self.rate));
         }
         let target = Arc::new(Target::new(self)?);
-        let schedule = Arc::new(Schedule::new(self.rate, self.duration, Box::new(done)));
-        let jars = Arc::new(Jars::new(self.users));
-        let mut workers = Vec::new();
+        let schedule = Arc::new(Schedule::new(self.rate, self.ramp, self.duration, Box::new(done)));
+        let record = Arc::new(Record::new(schedule.start, self.interval));
+        let jars: Arc<Vec<Jar>> = Arc::new((0..self.users).map(|_| Jar::default()).collect());
+        let mut workers = JoinSet::new();
         for _ in 0..self.connections.max(1) {
             let client = Arc::new(Client::new(Arc::clone(&target)));
             for _ in 0..if self.http2 { STREAMS } else { 1 } {
-                let (client, schedule, jars) =
-                    (Arc::clone(&client), Arc::clone(&schedule), Arc::clone(&jars));
-                workers.push(tokio::spawn(async move { work(&client, &schedule, &jars).await }));
+                let worker = Worker {
+                    client: Arc::clone(&client),
+                    schedule: Arc::clone(&schedule),
+                    record: Arc::clone(&record),
+                    jars: Arc::clone(&jars),
+                };
+                workers.spawn(worker.work());
             }
         }
-        let mut total = Tally::new();
-        for worker in workers {
-            // A worker that was cancelled has nothing to add.
-            if let Ok(tally) = worker.await {
-                total.merge(&tally);
-            }
+        Ok(Running { target, schedule, record, workers })
+    }
+}
+
+/// A load under way; dropping it ends it at once.
+pub struct Running {
+    target: Arc<Target>,
+    schedule: Arc<Schedule>,
+    record: Arc<Record>,
+    workers: JoinSet<()>,
+}
+
+impl Running {
+    /// How far it has come, and what ended since this was last asked.
+    pub fn progress(&self) -> Progress {
+        self.record.progress()
+    }
+
+    /// When it began: the 0 of its [`Series`].
+    pub fn began(&self) -> Instant {
+        self.schedule.start
+    }
+
+    /// Sends no more than what is due next on each connection.
+    pub fn stop(&self) {
+        self.schedule.stop();
+    }
+
+    /// Waits until everything was sent and answered.
+    pub async fn answered(&mut self) {
+        while self.workers.join_next().await.is_some() {}
+    }
+
+    /// Waits until everything was sent and answered, and tells what it came to.
+    pub async fn finish(mut self) -> Report {
+        self.answered().await;
+        self.report()
+    }
+
+    /// What it has come to so far; what has not been answered is given up.
+    pub fn report(self) -> Report {
+        let (summary, series) = self.record.close();
+        Report { summary, series, trouble: self.target.trouble.get().cloned() }
+    }
+}
+
+/// Sends requests as they fall due, one at a time.
+struct Worker {
+    client: Arc<Client>,
+    schedule: Arc<Schedule>,
+    record: Arc<Record>,
+    jars: Arc<Vec<Jar>>,
+}
+
+impl Worker {
+    async fn work(self) {
+        while let Some((number, due)) = self.schedule.take() {
+            let waited = due > Instant::now();
+            tokio::time::sleep_until(due).await;
+            // The timer's own lateness is ours, not the server's; being busy at the due time is the server's.
+            let begin = if waited { Instant::now() } else { due };
+            let outcome = self.client.send(number, in_turn(&self.jars, number)).await;
+            self.record.add(&outcome, begin.elapsed());
         }
-        Ok(total.summary(schedule.start.elapsed()))
     }
-}
-
-/// When requests are due.
-struct Schedule {
-    start: Instant,
-    interval: f64,
-    count: u64,
-    next: AtomicU64,
-    done: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
-impl Schedule {
-    fn new(rate: f64, duration: Duration, done: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
-        let count = (duration.as_secs_f64() * rate).round().max(1.0) as u64;
-        Self { start: Instant::now(), interval: 1.0 / rate, count, next: AtomicU64::new(0), done }
-    }
-
-    /// The number of the next request that nobody has taken, and when it is due.
-    fn take(&self) -> Option<(u64, Instant)> {
-        if (self.done)() {
-            return None;
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let due = || self.start + Duration::from_secs_f64(number as f64 * self.interval);
-        (number < self.count).then(|| (number, due()))
-    }
-}
-
-/// Cookies of each user: names and values, in the order they were set.
-struct Jars(Vec<Mutex<Vec<(String, String)>>>);
-
-impl Jars {
-    fn new(users: usize) -> Self {
-        Self((0..users).map(|_| Mutex::default()).collect())
-    }
-
-    fn of(&self, number: u64) -> Option<&Mutex<Vec<(String, String)>>> {
-        let users = self.0.len() as u64;
-        number.checked_rem(users).and_then(|user| self.0.get(usize::try_from(user).ok()?))
-    }
-}
-
-/// Sends requests as they fall due, until there are no more.
-async fn work(client: &Client, schedule: &Schedule, jars: &Jars) -> Tally {
-    let mut tally = Tally::new();
-    while let Some((number, due)) = schedule.take() {
-        let waited = due > Instant::now();
-        tokio::time::sleep_until(due).await;
-        // The timer's own lateness is ours, not the server's; being busy at the due time is the server's.
-        let begin = if waited { Instant::now() } else { due };
-        let jar = jars.of(number);
-        match client.send(jar).await {
-            Ok(answer) => tally.answered(&answer, begin.elapsed()),
-            Err(failure) => tally.failed(failure),
-        }
-    }
-    tally
 }

@@ -1,16 +1,25 @@
 //! Origins that do what a test tells them to: answer, fail, stall, break off, stream, and remember what they were asked.
 
 mod behaviour;
+mod control;
+mod delay;
+mod ending;
 mod exchange;
+mod plan;
 mod raw;
 mod record;
 mod server;
 mod socket;
 
 pub use behaviour::{Behaviour, Events, Fault};
+pub use control::Controlled;
+pub use delay::Delay;
+pub use ending::{Ending, Mix};
+pub use plan::Plan;
 pub use raw::{RawOrigin, Steps};
 pub use record::{KEPT_BODY_BYTES, KEPT_REQUESTS, Request};
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -144,6 +153,11 @@ impl Origin {
     /// Requests whose header has arrived.
     pub fn hits(&self) -> usize {
         self.state.hits()
+    }
+
+    /// Requests by how they were made to end: a status, `close`, `reset` or `truncate`.
+    pub fn endings(&self) -> BTreeMap<String, u64> {
+        self.state.endings().into_iter().map(|(ending, count)| (ending.to_string(), count)).collect()
     }
 
     /// The first [`KEPT_REQUESTS`] requests, oldest first, as far as they have arrived.

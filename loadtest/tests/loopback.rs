@@ -40,7 +40,7 @@ async fn every_request_is_answered_and_named_over_both_protocols() {
         let origin = Origin::always(200).named("api-41").start().await;
         let summary = Load { http2, ..load(&origin, 100) }.run().await.unwrap();
         assert_eq!(summary.statuses, [(200, 100)].into());
-        assert_eq!(summary.releases, [("api-41".to_owned(), 100)].into());
+        assert_eq!(summary.releases["api-41"].statuses, [(200, 100)].into());
         assert_eq!((summary.failed(), origin.hits()), (0, 100));
         assert!(origin.connections() <= 4, "{} connections", origin.connections());
         assert_eq!(origin.last_request().path, "/path?q=1");

@@ -9,11 +9,14 @@ use http::StatusCode;
 use tokio::sync::broadcast;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::delay::Delay;
+use super::ending::{Ending, Mix};
+
 /// What an origin does with each request. Begin with [`Behaviour::status`], [`Behaviour::echo`] and their like, then add.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
     pub(super) status: Status,
-    pub(super) delay: (Duration, Duration),
+    pub(super) delay: Delay,
     pub(super) content: Content,
     pub(super) chunked: bool,
     pub(super) headers: Vec<(String, String)>,
@@ -21,6 +24,8 @@ pub struct Behaviour {
     pub(super) fault: Option<Fault>,
     pub(super) reads_body: bool,
     pub(super) idle: Option<Duration>,
+    /// From this request on, another ending than `status` says.
+    pub(super) later: Option<(u64, Ending)>,
 }
 
 /// How the statuses of successive requests are chosen.
@@ -32,6 +37,8 @@ pub(super) enum Status {
     Counted { usual: StatusCode, other: StatusCode, from: u64, every: u64 },
     /// The second for a share of requests that are spread evenly but not regularly.
     Mixed { usual: StatusCode, other: StatusCode, share: f64 },
+    /// By weight, faults among them.
+    Drawn(Mix),
 }
 
 /// What the body of an answer is.
@@ -104,7 +111,7 @@ impl Behaviour {
     pub fn status(status: u16) -> Self {
         Self {
             status: Status::Fixed(code(status)),
-            delay: (Duration::ZERO, Duration::ZERO),
+            delay: Delay::Fixed(Duration::ZERO),
             content: Content::Fixed(Bytes::from_static(b"hello\n")),
             chunked: false,
             headers: Vec::new(),
@@ -112,6 +119,7 @@ impl Behaviour {
             fault: None,
             reads_body: true,
             idle: None,
+            later: None,
         }
     }
 
@@ -169,8 +177,25 @@ impl Behaviour {
     }
 
     /// Waits before the header, for a time between these that differs from request to request.
-    pub fn delay_between(mut self, least: Duration, most: Duration) -> Self {
-        self.delay = (least, most);
+    pub fn delay_between(self, least: Duration, most: Duration) -> Self {
+        self.delayed(Delay::Uniform(least, most))
+    }
+
+    /// Waits before the header, for times from a distribution.
+    pub fn delayed(mut self, delay: Delay) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Ends exchanges by weight; which ones how is the same in every run.
+    pub fn ending(mut self, mix: Mix) -> Self {
+        self.status = Status::Drawn(mix);
+        self
+    }
+
+    /// Ends every exchange like this from the `first`-th request on; the first is 1.
+    pub fn ending_from(mut self, first: u64, ending: Ending) -> Self {
+        self.later = Some((first, ending));
         self
     }
 
@@ -230,10 +255,41 @@ impl Behaviour {
     }
 
     fn usual(&self) -> StatusCode {
-        match self.status {
-            Status::Fixed(usual) | Status::Counted { usual, .. } | Status::Mixed { usual, .. } => usual,
+        match &self.status {
+            Status::Fixed(usual) | Status::Counted { usual, .. } | Status::Mixed { usual, .. } => *usual,
+            Status::Drawn(mix) => code(mix.usual()),
         }
     }
+
+    /// What an ending means for this behaviour.
+    fn turn(&self, ending: Ending, delay: Duration) -> Turn {
+        let fault = match ending {
+            Ending::Status(status) => return Turn { status: code(status), delay, fault: self.fault, ending },
+            Ending::Close => Fault::CloseBeforeHeader,
+            Ending::Reset => Fault::ResetBeforeHeader,
+            Ending::Truncate => Fault::BreakOffAfter(self.half_a_body()),
+        };
+        Turn { status: self.usual(), delay, fault: Some(fault), ending }
+    }
+
+    fn half_a_body(&self) -> u64 {
+        match &self.content {
+            Content::Fixed(bytes) => bytes.len() as u64 / 2,
+            Content::Sized(bytes) => bytes / 2,
+            Content::Drip { chunk, times, .. } => chunk.len() as u64 * u64::from(*times) / 2,
+            Content::Description | Content::Echo | Content::Events(_) | Content::WebSocket => 1,
+        }
+    }
+}
+
+/// What happens to one request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    pub(super) status: StatusCode,
+    pub(super) delay: Duration,
+    pub(super) fault: Option<Fault>,
+    /// What it is counted as.
+    pub(super) ending: Ending,
 }
 
 /// A behaviour in use: it knows how many requests it has served.
@@ -248,30 +304,35 @@ impl Script {
         Arc::new(Self { behaviour, served: AtomicU64::new(0) })
     }
 
-    /// The status and the delay of the next request.
-    pub(super) fn next(&self) -> (StatusCode, Duration) {
+    /// What happens to the next request.
+    pub(super) fn next(&self) -> Turn {
         let number = self.served.fetch_add(1, Ordering::Relaxed) + 1;
-        let status = match self.behaviour.status {
-            Status::Fixed(status) => status,
+        let delay = self.behaviour.delay.of(number);
+        if let Some((first, ending)) = self.behaviour.later
+            && number >= first
+        {
+            return self.behaviour.turn(ending, delay);
+        }
+        let status = match &self.behaviour.status {
+            Status::Fixed(status) => *status,
             Status::Counted { usual, other, from, every } => {
-                if number >= from && number.is_multiple_of(every) { other } else { usual }
+                if number >= *from && number.is_multiple_of(*every) { *other } else { *usual }
             }
             Status::Mixed { usual, other, share } => {
-                if fraction(number) < share {
-                    other
+                if fraction(number) < *share {
+                    *other
                 } else {
-                    usual
+                    *usual
                 }
             }
+            Status::Drawn(mix) => return self.behaviour.turn(mix.pick(fraction(number)), delay),
         };
-        let (least, most) = self.behaviour.delay;
-        let delay = least + most.saturating_sub(least).mul_f64(fraction(number ^ u64::from(u32::MAX)));
-        (status, delay)
+        self.behaviour.turn(Ending::Status(status.as_u16()), delay)
     }
 }
 
 /// A number in [0, 1) that looks random and depends on `number` alone.
-fn fraction(number: u64) -> f64 {
+pub(super) fn fraction(number: u64) -> f64 {
     (xxh3_64(&number.to_le_bytes()) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
@@ -285,7 +346,7 @@ mod tests {
 
     fn statuses(behaviour: Behaviour, count: usize) -> Vec<u16> {
         let script = Script::new(behaviour);
-        (0..count).map(|_| script.next().0.as_u16()).collect()
+        (0..count).map(|_| script.next().status.as_u16()).collect()
     }
 
     #[test]
@@ -297,6 +358,13 @@ mod tests {
     #[test]
     fn requests_fail_from_the_third_on() {
         assert_eq!(statuses(Behaviour::status(204).failing_from(3, 503), 4), [204, 204, 503, 503]);
+    }
+
+    #[test]
+    fn a_fault_begins_with_the_third_request_and_breaks_half_a_body_off() {
+        let script = Script::new(Behaviour::status(200).body_of(1000).ending_from(3, Ending::Truncate));
+        let faults: Vec<_> = (0..4).map(|_| script.next().fault).collect();
+        assert_eq!(faults, [None, None, Some(Fault::BreakOffAfter(500)), Some(Fault::BreakOffAfter(500))]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::behaviour::{Behaviour, Content, Fault};
+use super::behaviour::{Behaviour, Content, Fault, Turn};
 use super::record::Entry;
 use super::server::Connection;
 
@@ -67,9 +67,10 @@ pub(super) async fn answer(
     connection.state.record(&entry);
     let reused = connection.begun.fetch_add(1, Ordering::Relaxed) > 0;
     let script = connection.state.script(head.uri.path());
-    let behaviour = script.behaviour.clone();
+    let Turn { status, delay, fault, ending } = script.next();
+    let behaviour = Behaviour { fault, ..script.behaviour.clone() };
     let active = Active::new(&connection, &behaviour);
-    let (status, delay) = script.next();
+    connection.state.ends(ending);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }

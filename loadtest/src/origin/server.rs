@@ -1,5 +1,6 @@
 //! An origin's accept loop and connections, and what they share.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::behaviour::{Behaviour, Script};
+use super::ending::Ending;
 use super::exchange;
 use super::record::{Entry, KEPT_REQUESTS, Request};
 use super::socket::{Control, Listener, Stream, Transport};
@@ -28,6 +30,7 @@ pub(super) struct State {
     scripts: Mutex<Scripts>,
     entries: Mutex<Vec<Entry>>,
     hits: AtomicUsize,
+    endings: Mutex<BTreeMap<Ending, u64>>,
     connections: AtomicUsize,
     open: AtomicUsize,
     sent: AtomicU64,
@@ -52,6 +55,7 @@ impl State {
             scripts: Mutex::new(Scripts { usual: Script::new(behaviour), paths }),
             entries: Mutex::new(Vec::new()),
             hits: AtomicUsize::new(0),
+            endings: Mutex::default(),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
@@ -65,6 +69,15 @@ impl State {
 
     pub(super) fn hits(&self) -> usize {
         self.hits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn endings(&self) -> BTreeMap<Ending, u64> {
+        self.endings.lock().clone()
+    }
+
+    /// Counts how a request will end.
+    pub(super) fn ends(&self, ending: Ending) {
+        *self.endings.lock().entry(ending).or_default() += 1;
     }
 
     pub(super) fn connections(&self) -> usize {
