@@ -3,10 +3,13 @@
 mod origin;
 mod progress;
 mod run;
+mod scenario;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::Problem;
 
 /// Open-loop HTTP load, and origins to send it to.
 #[derive(Debug, Parser)]
@@ -20,10 +23,11 @@ struct Arguments {
 enum Command {
     Run(Box<run::Run>),
     Origin(origin::Serve),
+    Scenario(scenario::Scenarios),
 }
 
-/// The exit code when the load's budget is missed.
-const BUDGET_MISSED: u8 = 1;
+/// The exit code when the load's budget is missed, or a scenario's promise broken.
+const MISSED: u8 = 1;
 
 /// The exit code when the command line is wrong, or a file cannot be used.
 const UNUSABLE: u8 = 2;
@@ -31,14 +35,12 @@ const UNUSABLE: u8 = 2;
 /// The exit code when no request had a connection.
 const NO_CONNECTION: u8 = 3;
 
-/// Why a command could not do its work; each says so by itself.
-type Problem = Box<dyn std::error::Error + Send + Sync>;
-
 /// Does what the arguments say; the exit code is the command's own, or [`UNUSABLE`] with a sentence on why.
 pub(crate) async fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments).await,
         Command::Origin(arguments) => origin::run(arguments).await,
+        Command::Scenario(arguments) => scenario::run(arguments).await,
     };
     outcome.unwrap_or_else(|problem| {
         eprintln!("loadtest: {problem}");

@@ -24,6 +24,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use tokio::task::JoinHandle;
@@ -158,6 +159,11 @@ impl Origin {
     /// Requests by how they were made to end: a status, `close`, `reset` or `truncate`.
     pub fn endings(&self) -> BTreeMap<String, u64> {
         self.state.endings().into_iter().map(|(ending, count)| (ending.to_string(), count)).collect()
+    }
+
+    /// When the first request was made to end like this; its answer follows after the delay there is.
+    pub fn first(&self, ending: Ending) -> Option<SystemTime> {
+        self.state.first(ending)
     }
 
     /// The first [`KEPT_REQUESTS`] requests, oldest first, as far as they have arrived.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use loadtest::origin::{Controlled, Delay, Ending, Mix, Origin, Plan};
 
-use super::Problem;
+use crate::Problem;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -15,7 +15,8 @@ use loadtest::units;
 use serde::Serialize;
 
 use super::progress::Ticker;
-use super::{BUDGET_MISSED, NO_CONNECTION, Problem};
+use super::{MISSED, NO_CONNECTION};
+use crate::Problem;
 
 const EXAMPLES: &str = "\
 Exit status:
@@ -147,7 +148,7 @@ pub(crate) async fn run(arguments: Run) -> Result<ExitCode, Problem> {
         Some(verdicts.iter().filter(|verdict| !verdict.met).count()).filter(|missed| *missed > 0)
     {
         eprintln!("loadtest: the budget is missed in {missed} of {} clauses", verdicts.len());
-        return Ok(ExitCode::from(BUDGET_MISSED));
+        return Ok(ExitCode::from(MISSED));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -30,7 +30,7 @@ pub(super) struct State {
     scripts: Mutex<Scripts>,
     entries: Mutex<Vec<Entry>>,
     hits: AtomicUsize,
-    endings: Mutex<BTreeMap<Ending, u64>>,
+    endings: Mutex<BTreeMap<Ending, (u64, SystemTime)>>,
     connections: AtomicUsize,
     open: AtomicUsize,
     sent: AtomicU64,
@@ -72,12 +72,17 @@ impl State {
     }
 
     pub(super) fn endings(&self) -> BTreeMap<Ending, u64> {
-        self.endings.lock().clone()
+        self.endings.lock().iter().map(|(ending, (count, _))| (*ending, *count)).collect()
+    }
+
+    /// When the first request was made to end like this.
+    pub(super) fn first(&self, ending: Ending) -> Option<SystemTime> {
+        self.endings.lock().get(&ending).map(|(_, first)| *first)
     }
 
     /// Counts how a request will end.
     pub(super) fn ends(&self, ending: Ending) {
-        *self.endings.lock().entry(ending).or_default() += 1;
+        self.endings.lock().entry(ending).or_insert_with(|| (0, SystemTime::now())).0 += 1;
     }
 
     pub(super) fn connections(&self) -> usize {

@@ -1,0 +1,66 @@
+//! Scenarios: origins, the gateway and users, something that happens to them, and whether what is promised was kept.
+//!
+//! Each is a file with a `play` that reads as the story it tells; what all share is the [`stage`].
+
+mod admin;
+mod gateway;
+mod outcome;
+mod promise;
+mod shop;
+mod stage;
+
+mod bad_canary;
+
+pub(crate) use gateway::find as find_gateway;
+pub(crate) use outcome::Outcome;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::Problem;
+
+/// How a scenario is played.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    /// The gateway's binary.
+    pub(crate) gateway: PathBuf,
+    /// Requests a second.
+    pub(crate) rate: f64,
+    /// About how long the whole takes; what has to be waited for is waited for.
+    pub(crate) length: Duration,
+    /// Whether stable answers what a canary breaks.
+    pub(crate) failover: bool,
+    /// Whether it is told while it happens.
+    pub(crate) aloud: bool,
+}
+
+/// A story with promises.
+pub(crate) struct Scenario {
+    /// What it is asked for by.
+    pub(crate) name: &'static str,
+    /// What happens, in a line.
+    pub(crate) about: &'static str,
+    play: fn(&Setting) -> Playing<'_>,
+}
+
+type Playing<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Problem>> + Send + 'a>>;
+
+impl Scenario {
+    /// Plays it to its end; the gateway ends before this does, or when it is dropped.
+    ///
+    /// # Errors
+    /// When it could not be played, which says nothing about promises.
+    pub(crate) async fn play(&self, setting: &Setting) -> Result<Outcome, Problem> {
+        (self.play)(setting).await
+    }
+}
+
+/// All there are.
+pub(crate) const ALL: [Scenario; 1] = [
+    Scenario {
+        name: bad_canary::NAME,
+        about: "a canary begins to fail every request: it is out after five, and users see none of it",
+        play: |setting| Box::pin(bad_canary::play(setting)),
+    },
+];
