@@ -9,8 +9,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::Problem;
-
 /// Open-loop HTTP load, and origins to send it to.
 #[derive(Debug, Parser)]
 #[command(version)]

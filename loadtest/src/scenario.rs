@@ -10,6 +10,13 @@ mod shop;
 mod stage;
 
 mod bad_canary;
+mod cutover;
+mod dying_endpoint;
+mod flood;
+mod good_canary;
+mod reload_storm;
+mod shared_incident;
+mod slow_canary;
 
 pub(crate) use gateway::find as find_gateway;
 pub(crate) use outcome::Outcome;
@@ -57,10 +64,45 @@ impl Scenario {
 }
 
 /// All there are.
-pub(crate) const ALL: [Scenario; 1] = [
+pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: bad_canary::NAME,
-        about: "a canary begins to fail every request: it is out after five, and users see none of it",
+        about: "a canary begins to fail every request: it is out after five of them, and users see none",
         play: |setting| Box::pin(bad_canary::play(setting)),
+    },
+    Scenario {
+        name: good_canary::NAME,
+        about: "a canary as good as stable: it is promoted step by step, each on proof",
+        play: |setting| Box::pin(good_canary::play(setting)),
+    },
+    Scenario {
+        name: slow_canary::NAME,
+        about: "a canary becomes slow and fails nothing: it is out after five slow answers",
+        play: |setting| Box::pin(slow_canary::play(setting)),
+    },
+    Scenario {
+        name: shared_incident::NAME,
+        about: "stable and canary fail together: the rollout is held, nobody is blamed",
+        play: |setting| Box::pin(shared_incident::play(setting)),
+    },
+    Scenario {
+        name: cutover::NAME,
+        about: "blue/green by one word of the file: no request fails, the new release gets everything",
+        play: |setting| Box::pin(cutover::play(setting)),
+    },
+    Scenario {
+        name: reload_storm::NAME,
+        about: "hundreds of reloads under traffic: no request fails",
+        play: |setting| Box::pin(reload_storm::play(setting)),
+    },
+    Scenario {
+        name: dying_endpoint::NAME,
+        about: "one of three endpoints dies and comes back: retries and ejection keep users unharmed",
+        play: |setting| Box::pin(dying_endpoint::play(setting)),
+    },
+    Scenario {
+        name: flood::NAME,
+        about: "one client sends far too much: it is refused, the others do not notice",
+        play: |setting| Box::pin(flood::play(setting)),
     },
 ];

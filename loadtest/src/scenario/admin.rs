@@ -89,7 +89,10 @@ impl Admin {
     /// A counter of `/metrics`, summed over its labels; 0 when there is none.
     pub(super) async fn counter(&self, name: &str) -> Result<u64, Problem> {
         let (_, text) = self.get("/metrics").await?;
-        let series = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with(['{', ' ']));
+        let series = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name))
+            .filter(|rest| rest.starts_with(['{', ' ']));
         let values = series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
         Ok(values.sum::<f64>() as u64)
     }

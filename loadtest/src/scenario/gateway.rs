@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const TRIES: usize = 5;
 
 /// How many lines of its log are told when something went wrong.
-const TAIL: usize = 20;
+const TAIL: usize = 10;
 
 /// A running gateway; ends with its value.
 pub(super) struct Gateway {
@@ -43,7 +43,8 @@ pub(super) struct Gateway {
 /// # Errors
 /// When there is none; says what to do.
 pub(crate) fn find(named: Option<PathBuf>) -> Result<PathBuf, Problem> {
-    let remedy = "build it with `cargo build -p gateway --bin gateway`, or say where it is with --gateway PATH";
+    let remedy =
+        "build it with `cargo build -p gateway --bin gateway`, or say where it is with --gateway PATH";
     if let Some(named) = named {
         let missing = || format!("there is no gateway at {}: {remedy}", named.display());
         // It runs in a directory of its own, where a relative path would mean something else.

@@ -127,7 +127,8 @@ impl Outcome {
         if let Some(Detection { attempts, against, took }) = &self.detection {
             let attempts = format!("{}, of which {} against it", count(*attempts), count(*against));
             rows.push(("attempts on the canary until the verdict", attempts));
-            let took = took.map_or_else(|| "unknown".to_owned(), |took| milliseconds(took.as_secs_f64() * 1e3));
+            let took =
+                took.map_or_else(|| "unknown".to_owned(), |took| milliseconds(took.as_secs_f64() * 1e3));
             rows.push(("from the first of those to weight 0", took));
         }
         rows.extend(self.figures.iter().map(|(name, value)| (*name, value.clone())));
@@ -137,7 +138,11 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}", "phase", "requests", "failed", "p50", "p99", "max")?;
+        writeln!(
+            f,
+            "\n{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "phase", "requests", "failed", "p50", "p99", "max"
+        )?;
         for Phase { name, seen } in &self.phases {
             write!(f, "{name:<16}{:>10}{:>10}", count(seen.requests), count(seen.failed()))?;
             let latency = &seen.latency;

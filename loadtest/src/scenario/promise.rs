@@ -19,7 +19,12 @@ pub(crate) struct Promise {
 
 impl Promise {
     /// A promise that was kept if `kept`.
-    pub(super) fn that(name: &str, kept: bool, measured: impl Into<String>, limit: impl Into<String>) -> Self {
+    pub(super) fn that(
+        name: &str,
+        kept: bool,
+        measured: impl Into<String>,
+        limit: impl Into<String>,
+    ) -> Self {
         Self { name: name.to_owned(), measured: measured.into(), limit: limit.into(), kept }
     }
 

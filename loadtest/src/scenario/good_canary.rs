@@ -1,0 +1,47 @@
+//! A canary that is as good as stable.
+
+use super::Setting;
+use super::outcome::Outcome;
+use super::promise::Promise;
+use super::shop::{Rollout, SECOND, Shop};
+use super::stage::Stage;
+use crate::Problem;
+
+pub(super) const NAME: &str = "good-canary";
+
+/// Attempts without a failure that prove 5 % (docs/rollouts.md, "Going on").
+const PROOF: u64 = 59;
+
+pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
+    let shop = Shop::open().await?;
+    let rollout = Rollout { steps: &[20, 50, 100], hold: setting.length / 8, ..Rollout::TRIAL };
+    let mut stage = Stage::set(setting, &shop.file(setting, &rollout)).await?;
+    stage.event("started", "shop-2 at 20 %").await?;
+    stage.event("promoted", "next step").await?;
+    stage.phase("first step");
+    let completed = stage.event("completed", "completed").await?;
+    stage.phase("further steps");
+    let reached = shop.first.hits();
+    stage.rest(0.25).await;
+    let stayed = (shop.first.hits() - reached) as u64;
+
+    let steps = [stage.events.all("promoted"), stage.events.all("completed")].concat();
+    let proof = steps.iter().map(|step| step.change.evidence.canary.attempts).min();
+    let taken_back = stage.events.all("rolled_back").len() as u64;
+    let mut outcome = stage.end(NAME).await;
+    let after = outcome.seen("after").map_or(0, |after| after.requests);
+    outcome.figures = vec![("changes that proof allowed", steps.len().to_string())];
+    outcome.promises = vec![
+        Promise::that(
+            "it is promoted to 100 %",
+            completed.is_some(),
+            completed.map_or("no", |_| "yes"),
+            "yes",
+        ),
+        Promise::at_least("attempts that prove each step", proof, PROOF),
+        Promise::at_most("times it is taken back", Some(taken_back), 0),
+        Promise::no_failures("users see no failure", &outcome.summary),
+        Promise::none(&format!("{SECOND} has everything: requests to the old release"), stayed, after),
+    ];
+    Ok(outcome)
+}
