@@ -77,7 +77,7 @@ pub(crate) const ALL: [Scenario; 8] = [
     },
     Scenario {
         name: slow_canary::NAME,
-        about: "a canary becomes slow and fails nothing: it is out after five slow answers",
+        about: "a canary is slow and fails nothing: it is out after five slow answers",
         play: |setting| Box::pin(slow_canary::play(setting)),
     },
     Scenario {

@@ -41,6 +41,8 @@ pub(super) struct Event {
 /// What of a change is told.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Change {
+    /// The release that is tried.
+    pub(super) canary: Option<String>,
     /// Why it waits, if it does.
     pub(super) reason: Option<String>,
     /// The canary's share from then on, 0 to 100.
@@ -105,7 +107,7 @@ impl Admin {
             // The stream ends with the gateway; whoever waits learns that from the closed channel.
             let _ = admin.read_events(&told).await;
         });
-        Events { heard, reader }
+        Events { heard, taken: 0, reader }
     }
 
     async fn read_events(&self, told: &watch::Sender<Vec<Event>>) -> Result<(), Problem> {
@@ -147,21 +149,27 @@ impl Admin {
 /// What happened to rollouts so far, and what will.
 pub(super) struct Events {
     heard: watch::Receiver<Vec<Event>>,
+    /// How many have been taken or passed over.
+    taken: usize,
     reader: JoinHandle<()>,
 }
 
 impl Events {
-    /// The first event of this kind, once there is one; `None` when there is none within `limit`.
+    /// The next event of this kind, once there is one; `None` when there is none within `limit`.
     ///
     /// # Errors
     /// When the gateway tells no more.
-    pub(super) async fn first(&mut self, kind: &str, limit: Duration) -> Result<Option<Event>, Problem> {
-        let is = |event: &&Event| event.kind == kind;
-        let there = |events: &Vec<Event>| events.iter().any(|event| is(&event));
-        match timeout(limit, self.heard.wait_for(there)).await {
+    pub(super) async fn next(&mut self, kind: &str, limit: Duration) -> Result<Option<Event>, Problem> {
+        let taken = self.taken;
+        let find = |events: &Vec<Event>| events.iter().skip(taken).position(|event| event.kind == kind);
+        match timeout(limit, self.heard.wait_for(|events| find(events).is_some())).await {
             Err(_) => Ok(None),
             Ok(Err(_)) => Err("the gateway tells of no more events".into()),
-            Ok(Ok(events)) => Ok(events.iter().find(is).cloned()),
+            Ok(Ok(events)) => {
+                let index = taken + find(&events).unwrap_or_default();
+                self.taken = index + 1;
+                Ok(events.get(index).cloned())
+            }
         }
     }
 

@@ -18,13 +18,13 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let shop = Shop::open().await?;
     let file = shop.file(setting, &Rollout::TRIAL);
     let mut stage = Stage::set(setting, &file).await?;
-    stage.event("started", "shop-2 at 10 %").await?;
+    stage.event("started").await?;
     stage.rest(0.25).await;
     stage.phase("before");
 
     shop.second.set_behaviour(Behaviour::status(500));
     stage.tell("shop-2 fails", format!("{SECOND} answers every request with 500 from now on"));
-    let rolled_back = stage.event("rolled_back", "rolled back").await?;
+    let rolled_back = stage.event("rolled_back").await?;
     stage.phase_to_its_end("while it fails").await;
 
     let reached = shop.second.hits();

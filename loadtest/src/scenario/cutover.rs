@@ -1,9 +1,7 @@
 //! Blue/green: one word of the file changes.
 
-use std::time::Duration;
-
 use super::Setting;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, told};
 use super::promise::Promise;
 use super::shop::{FIRST, Rollout, SECOND, Shop};
 use super::stage::Stage;
@@ -22,25 +20,16 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let took = stage.reload(&stable(SECOND), "stable: shop-2").await?;
     stage.phase_to_its_end("cutover").await;
     let (old, new) = (shop.first.hits(), shop.second.hits());
-    let completed = stage.event("completed", "completed").await?;
+    let completed = stage.event("completed").await?;
     stage.rest(0.25).await;
     let (old, new) = ((shop.first.hits() - old) as u64, (shop.second.hits() - new) as u64);
 
     let mut outcome = stage.end(NAME).await;
-    outcome.figures = vec![("from the word to the answer that it is done", milliseconds(took))];
+    outcome.figures = vec![("the reload took", told(took))];
     outcome.promises = vec![
         Promise::no_failures("not a request fails", &outcome.summary),
         Promise::none("the new release gets everything: requests to the old one", old, old + new),
-        Promise::that(
-            "it is watched, and completed",
-            completed.is_some(),
-            completed.map_or("no", |_| "yes"),
-            "yes",
-        ),
+        Promise::so("it is watched, and completed", completed.is_some()),
     ];
     Ok(outcome)
-}
-
-fn milliseconds(time: Duration) -> String {
-    loadtest::units::milliseconds(time.as_secs_f64() * 1e3)
 }

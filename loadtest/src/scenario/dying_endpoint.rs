@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use loadtest::origin::Origin;
-use loadtest::units;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::Setting;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, told};
 use super::promise::Promise;
 use super::stage::{PATIENCE, Stage};
 use crate::Problem;
@@ -32,7 +31,7 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     stage.tell("it dies", format!("{address} closes every connection and takes no more"));
     let ejected = ejected_within(&stage, &address).await?;
     if let Some(ejected) = ejected {
-        stage.tell("ejected", format!("it is ejected, {} ms later", ejected.as_millis()));
+        stage.tell("ejected", format!("it is ejected, {} later", told(ejected)));
     }
     stage.rest(0.25).await;
     stage.phase("while it is dead");
@@ -48,12 +47,12 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     outcome.figures = vec![
         ("requests it had before it died", asked_before.to_string()),
         ("requests tried again elsewhere", retries.to_string()),
-        ("from its death to its ejection", ejected.map_or_else(|| "never".to_owned(), milliseconds)),
+        ("from its death to its ejection", ejected.map_or_else(|| "never".to_owned(), told)),
     ];
     outcome.promises = vec![
         Promise::no_failures("users see no failure of safe requests", &outcome.summary),
-        Promise::that("it is ejected", ejected.is_some(), yes(ejected.is_some()), "yes"),
-        Promise::that("it gets requests again once it is back", returned, yes(returned), "yes"),
+        Promise::so("it is ejected", ejected.is_some()),
+        Promise::so("it gets requests again once it is back", returned),
     ];
     Ok(outcome)
 }
@@ -109,12 +108,4 @@ async fn asked_within(origin: &Origin) -> bool {
         sleep(LOOK).await;
     }
     origin.hits() > 0
-}
-
-fn yes(is: bool) -> &'static str {
-    if is { "yes" } else { "no" }
-}
-
-fn milliseconds(time: Duration) -> String {
-    units::milliseconds(time.as_secs_f64() * 1e3)
 }

@@ -16,11 +16,13 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let shop = Shop::open().await?;
     let rollout = Rollout { steps: &[20, 50, 100], hold: setting.length / 8, ..Rollout::TRIAL };
     let mut stage = Stage::set(setting, &shop.file(setting, &rollout)).await?;
-    stage.event("started", "shop-2 at 20 %").await?;
-    stage.event("promoted", "next step").await?;
-    stage.phase("first step");
-    let completed = stage.event("completed", "completed").await?;
-    stage.phase("further steps");
+    stage.event("started").await?;
+    stage.event("promoted").await?;
+    stage.phase("at 20 %");
+    stage.event("promoted").await?;
+    stage.phase("at 50 %");
+    let completed = stage.event("completed").await?;
+    stage.phase_to_its_end("at 100 %").await;
     let reached = shop.first.hits();
     stage.rest(0.25).await;
     let stayed = (shop.first.hits() - reached) as u64;
@@ -30,14 +32,8 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let taken_back = stage.events.all("rolled_back").len() as u64;
     let mut outcome = stage.end(NAME).await;
     let after = outcome.seen("after").map_or(0, |after| after.requests);
-    outcome.figures = vec![("changes that proof allowed", steps.len().to_string())];
     outcome.promises = vec![
-        Promise::that(
-            "it is promoted to 100 %",
-            completed.is_some(),
-            completed.map_or("no", |_| "yes"),
-            "yes",
-        ),
+        Promise::so("it is promoted step by step, to the end", completed.is_some()),
         Promise::at_least("attempts that prove each step", proof, PROOF),
         Promise::at_most("times it is taken back", Some(taken_back), 0),
         Promise::no_failures("users see no failure", &outcome.summary),

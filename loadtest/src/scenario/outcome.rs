@@ -127,8 +127,7 @@ impl Outcome {
         if let Some(Detection { attempts, against, took }) = &self.detection {
             let attempts = format!("{}, of which {} against it", count(*attempts), count(*against));
             rows.push(("attempts on the canary until the verdict", attempts));
-            let took =
-                took.map_or_else(|| "unknown".to_owned(), |took| milliseconds(took.as_secs_f64() * 1e3));
+            let took = took.map_or_else(|| "unknown".to_owned(), told);
             rows.push(("from the first of those to weight 0", took));
         }
         rows.extend(self.figures.iter().map(|(name, value)| (*name, value.clone())));
@@ -161,6 +160,11 @@ impl fmt::Display for Outcome {
         }
         Ok(())
     }
+}
+
+/// A time, as it is told.
+pub(super) fn told(time: Duration) -> String {
+    milliseconds(time.as_secs_f64() * 1e3)
 }
 
 fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

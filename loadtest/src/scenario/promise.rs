@@ -28,6 +28,11 @@ impl Promise {
         Self { name: name.to_owned(), measured: measured.into(), limit: limit.into(), kept }
     }
 
+    /// A promise that something is so.
+    pub(super) fn so(name: &str, is: bool) -> Self {
+        Self::that(name, is, if is { "yes" } else { "no" }, "yes")
+    }
+
     /// A count that may reach `limit` and no more; what was not measured is not kept.
     pub(super) fn at_most(name: &str, measured: Option<u64>, limit: u64) -> Self {
         let kept = measured.is_some_and(|measured| measured <= limit);

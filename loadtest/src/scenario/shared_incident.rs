@@ -14,13 +14,13 @@ pub(super) const NAME: &str = "shared-incident";
 pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let shop = Shop::open().await?;
     let mut stage = Stage::set(setting, &shop.file(setting, &Rollout::TRIAL)).await?;
-    stage.event("started", "shop-2 at 10 %").await?;
+    stage.event("started").await?;
     stage.rest(0.25).await;
     stage.phase("before");
 
     shop.answer(503);
     stage.tell("both fail", "both releases answer every request with 503 from now on");
-    let held = stage.event("held", "held").await?;
+    let held = stage.event("held").await?;
     stage.rest(0.25).await;
     shop.answer(200);
     stage.tell("both mended", "both answer with 200 again");
@@ -46,6 +46,8 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
 
 impl Shop {
     fn answer(&self, status: u16) {
-        [&self.first, &self.second].map(|origin| origin.set_behaviour(Behaviour::status(status)));
+        for origin in [&self.first, &self.second] {
+            origin.set_behaviour(Behaviour::status(status));
+        }
     }
 }

@@ -1,11 +1,11 @@
-//! A canary becomes slow, and fails nothing.
+//! A canary that is slow, and fails nothing.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use loadtest::origin::Behaviour;
+use loadtest::origin::{Behaviour, Ending};
 
 use super::Setting;
-use super::outcome::{Detection, Outcome};
+use super::outcome::{Detection, Outcome, told};
 use super::promise::Promise;
 use super::shop::{Rollout, SECOND, Shop};
 use super::stage::Stage;
@@ -13,27 +13,28 @@ use crate::Problem;
 
 pub(super) const NAME: &str = "slow-canary";
 
-/// How long an answer of the canary takes, where 1 s is the limit for 95 % of them.
-const SLOW: Duration = Duration::from_millis(1500);
-const GUARD: &str = ", latency: { quantile: 95%, max: 1s }";
+/// How long an answer of the canary takes, where 2 s is the limit for 95 % of them.
+const SLOW: Duration = Duration::from_millis(2500);
+const GUARD: &str = ", latency: { quantile: 95%, max: 2s }";
 
 /// How many slow answers it takes when all are (docs/rollouts.md, "How soon": p95 limit, 100 %).
 const ANSWERS: u64 = 5;
 
 pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let shop = Shop::open().await?;
-    let file = shop.file(setting, &Rollout { guard: GUARD, ..Rollout::TRIAL });
-    let mut stage = Stage::set(setting, &file).await?;
-    stage.event("started", "shop-2 at 10 %").await?;
+    let file = |canary| shop.file(setting, &Rollout { canary, guard: GUARD, ..Rollout::TRIAL });
+    let mut stage = Stage::set(setting, &file(None)).await?;
     stage.rest(0.25).await;
     stage.phase("before");
 
-    let begun = SystemTime::now();
     shop.second.set_behaviour(Behaviour::status(200).delay(SLOW));
-    stage.tell("shop-2 is slow", format!("{SECOND} takes {} ms for every answer", SLOW.as_millis()));
-    let rolled_back = stage.event("rolled_back", "rolled back").await?;
+    stage.reload(&file(Some(SECOND)), "the file names shop-2").await?;
+    stage.event("started").await?;
+    stage.tell("", format!("{SECOND} takes {} for every answer", told(SLOW)));
+    let rolled_back = stage.event("rolled_back").await?;
+    // Those that it has already are answered, too.
     tokio::time::sleep(SLOW).await;
-    stage.phase_to_its_end("while it is slow").await;
+    stage.phase_to_its_end("while it has a part").await;
     let reached = shop.second.hits();
     stage.rest(0.25).await;
     let reached_after = (shop.second.hits() - reached) as u64;
@@ -46,8 +47,8 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
         Promise::no_failures("users see no failure", &outcome.summary),
         Promise::none("it stays out: requests that reach it", reached_after, after),
     ];
-    outcome.detection = rolled_back
-        .zip(counts)
-        .map(|(event, counts)| Detection::new(counts.attempts, counts.slow, Some(begun), event.time()));
+    outcome.detection = rolled_back.zip(counts).map(|(event, counts)| {
+        Detection::new(counts.attempts, counts.slow, shop.second.first(Ending::Status(200)), event.time())
+    });
     Ok(outcome)
 }

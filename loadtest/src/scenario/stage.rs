@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Setting;
 use super::admin::{Event, Events};
 use super::gateway::Gateway;
-use super::outcome::{Moment, Outcome, Phase};
+use super::outcome::{Moment, Outcome, Phase, told};
 use crate::Problem;
 
 /// How long anything that is waited for may take before its promise counts as broken.
@@ -19,9 +19,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The field that names the user; as many take turns as there are.
 pub(super) const USER: HeaderName = HeaderName::from_static("x-user");
 pub(super) const USERS: usize = 20;
-
-/// Enough for every answer that is waited for at a time.
-const CONNECTIONS: usize = 64;
 
 /// Longer than any scenario: the last act ends the load.
 const ENDLESS: Duration = Duration::from_secs(3600);
@@ -93,15 +90,18 @@ impl Stage {
         self.moments.push(Moment { at, mark: mark.to_owned(), text });
     }
 
-    /// Waits for what happens to the rollout, and tells it; nothing if it does not happen in time.
+    /// Waits for the next change of this kind in the rollout, and tells it; nothing if it does not happen in time.
     ///
     /// # Errors
     /// When the gateway has ended.
-    pub(super) async fn event(&mut self, kind: &str, mark: &str) -> Result<Option<Event>, Problem> {
-        let event = self.events.first(kind, PATIENCE).await;
+    pub(super) async fn event(&mut self, kind: &str) -> Result<Option<Event>, Problem> {
+        let event = self.events.next(kind, PATIENCE).await;
         let event = event.map_err(|problem| self.gateway.broken(&problem.to_string()))?;
         match &event {
-            Some(event) => self.told_at(event.time(), mark, format!("{mark}: {}", event.change.why)),
+            Some(event) => {
+                let mark = event.mark();
+                self.told_at(event.time(), &mark, format!("{mark}: {}", event.change.why));
+            }
             None => self.tell("", format!("not {kind} within {} s", PATIENCE.as_secs())),
         }
         Ok(event)
@@ -115,7 +115,7 @@ impl Stage {
         let asked = Instant::now();
         self.gateway.reload(body).await?;
         let took = asked.elapsed();
-        self.tell(mark, format!("{mark}, in force after {} ms", took.as_millis()));
+        self.tell(mark, format!("{mark}: in force after {}", told(took)));
         Ok(took)
     }
 
@@ -149,10 +149,20 @@ impl Event {
     pub(super) fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::try_from_secs_f64(self.at).unwrap_or_default()
     }
+
+    /// In a few words.
+    fn mark(&self) -> String {
+        match (self.kind.as_str(), &self.change.canary) {
+            ("started" | "promoted", Some(canary)) => format!("{canary} at {} %", self.change.weight),
+            (kind, _) => kind.replace('_', " "),
+        }
+    }
 }
 
 fn load(gateway: &Gateway, setting: &Setting, rate: f64) -> Result<Load, Problem> {
     let url: Uri = gateway.url().parse()?;
     let interval = Series::interval_for(setting.length);
-    Ok(Load { connections: CONNECTIONS, interval, ..Load::new(url, rate, ENDLESS) })
+    // Enough for every answer that is waited for at a time, where a tenth of them takes seconds.
+    let connections = (rate / 2.0).clamp(64.0, 1024.0) as usize;
+    Ok(Load { connections, interval, ..Load::new(url, rate, ENDLESS) })
 }
