@@ -48,6 +48,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What happens, in a line.
     pub(crate) about: &'static str,
+    /// The page that promises it.
+    pub(crate) promised: &'static str,
     play: fn(&Setting) -> Playing<'_>,
 }
 
@@ -68,41 +70,49 @@ pub(crate) const ALL: [Scenario; 8] = [
     Scenario {
         name: bad_canary::NAME,
         about: "a canary begins to fail every request: it is out after five of them, and users see none",
+        promised: "docs/rollouts.md",
         play: |setting| Box::pin(bad_canary::play(setting)),
     },
     Scenario {
         name: good_canary::NAME,
         about: "a canary as good as stable: it is promoted step by step, each on proof",
+        promised: "docs/rollouts.md",
         play: |setting| Box::pin(good_canary::play(setting)),
     },
     Scenario {
         name: slow_canary::NAME,
         about: "a canary is slow and fails nothing: it is out after five slow answers",
+        promised: "docs/rollouts.md",
         play: |setting| Box::pin(slow_canary::play(setting)),
     },
     Scenario {
         name: shared_incident::NAME,
         about: "stable and canary fail together: the rollout is held, nobody is blamed",
+        promised: "docs/rollouts.md",
         play: |setting| Box::pin(shared_incident::play(setting)),
     },
     Scenario {
         name: cutover::NAME,
         about: "blue/green by one word of the file: no request fails, the new release gets everything",
+        promised: "docs/rollouts.md",
         play: |setting| Box::pin(cutover::play(setting)),
     },
     Scenario {
         name: reload_storm::NAME,
         about: "hundreds of reloads under traffic: no request fails",
+        promised: "docs/operations.md",
         play: |setting| Box::pin(reload_storm::play(setting)),
     },
     Scenario {
         name: dying_endpoint::NAME,
         about: "one of three endpoints dies and comes back: retries and ejection keep users unharmed",
+        promised: "docs/health.md",
         play: |setting| Box::pin(dying_endpoint::play(setting)),
     },
     Scenario {
         name: flood::NAME,
         about: "one client sends far too much: it is refused, the others do not notice",
+        promised: "docs/policies.md",
         play: |setting| Box::pin(flood::play(setting)),
     },
 ];

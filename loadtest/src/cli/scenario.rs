@@ -58,7 +58,7 @@ pub(crate) struct Scenarios {
 
 pub(crate) async fn run(arguments: Scenarios) -> Result<ExitCode, Problem> {
     if arguments.name == "list" {
-        ALL.iter().for_each(|Scenario { name, about, .. }| println!("{name:<18}{about}"));
+        ALL.iter().for_each(|Scenario { name, about, .. }| println!("{name:<17}{about}"));
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = chosen(&arguments.name)?;
@@ -117,7 +117,7 @@ impl Scenarios {
         for (index, scenario) in chosen.iter().enumerate() {
             if setting.aloud {
                 let gap = if index > 0 { "\n\n" } else { "" };
-                println!("{gap}{}: {}\n", scenario.name, scenario.about);
+                println!("{gap}{}: {} ({})\n", scenario.name, scenario.about, scenario.promised);
             }
             let outcome = scenario.play(setting).await?;
             self.tell(scenario.name, &outcome)?;

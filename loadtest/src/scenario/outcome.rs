@@ -139,11 +139,11 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "\n{:<20}{:>10}{:>10}{:>10}{:>10}{:>10}",
             "phase", "requests", "failed", "p50", "p99", "max"
         )?;
         for Phase { name, seen } in &self.phases {
-            write!(f, "{name:<16}{:>10}{:>10}", count(seen.requests), count(seen.failed()))?;
+            write!(f, "{name:<20}{:>10}{:>10}", count(seen.requests), count(seen.failed()))?;
             let latency = &seen.latency;
             let times = [latency.p50, latency.p99, latency.max].map(milliseconds);
             writeln!(f, "{:>10}{:>10}{:>10}", times[0], times[1], times[2])?;

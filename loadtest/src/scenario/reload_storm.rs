@@ -35,7 +35,7 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
 
     let status = stage.gateway.admin.view("/v1/status").await?;
     let routes = stage.gateway.admin.view("/v1/routes").await?.to_string();
-    let changes = status["revision"].as_u64().map(|revision| revision - 1);
+    let changes = status["revision"].as_u64().map(|revision| revision.saturating_sub(1));
     let mut outcome = stage.end(NAME).await;
     outcome.figures = vec![
         ("median of the times a reload took", told(quantile(&times, 0.5))),
