@@ -67,7 +67,7 @@ async fn storm(stage: &Stage, origins: &[Origin; 2], reloads: u64) -> Result<Vec
 /// Every revision has a route of its own and another limit, and every second one more endpoint.
 fn file(origins: &[Origin; 2], revision: u64) -> String {
     let [first, second] = origins.each_ref().map(|origin| format!("\"{}\"", origin.address()));
-    let endpoints = if revision % 2 == 0 { first } else { format!("{first}, {second}") };
+    let endpoints = if revision.is_multiple_of(2) { first } else { format!("{first}, {second}") };
     format!(
         "services:\n\
          \x20 shop: {{ endpoints: [{endpoints}] }}\n\
