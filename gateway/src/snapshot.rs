@@ -68,6 +68,7 @@ pub(crate) struct Route {
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
+    pub(crate) compress: bool,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -171,6 +172,7 @@ impl Route {
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
+            compress: route.compress,
             in_flight: metrics.in_flight(Some(name)),
             metrics: action
                 .service()

@@ -27,6 +27,7 @@ const POLICIES: &[(&str, Describe)] = &[
     ("headers.request", request_headers),
     ("security_headers", security_headers),
     ("headers.response", response_headers),
+    ("compress", compress),
 ];
 
 /// The policies a route has, in the order they act.
@@ -84,6 +85,10 @@ fn response_headers(route: &Route) -> Option<String> {
 
 fn security_headers(route: &Route) -> Option<String> {
     route.security_headers.then(|| "answers get the security fields they lack".to_owned())
+}
+
+fn compress(route: &Route) -> Option<String> {
+    route.compress.then(|| "answers go out as zstd, br or gzip to clients that accept it".to_owned())
 }
 
 fn edits(edits: &HeaderEdits) -> Option<String> {

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::patience::Patience;
 use super::rejection::Rejection;
+use super::shape::compress::Compression;
 use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
 use crate::snapshot::{Route, Snapshot};
@@ -64,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) in_flight: Option<Occupied>,
     /// Fields for whatever answers this request, the gateway or an origin.
     pub(crate) answer_fields: Vec<(HeaderName, HeaderValue)>,
+    /// The coding the answer's body is given.
+    pub(crate) compression: Option<Box<Compression>>,
     /// The origin's side of a WebSocket.
     pub(crate) frames: FrameWatch,
     /// The canary has failed this request; stable is asked next.
@@ -147,6 +150,7 @@ impl Context {
             first_byte: None,
             in_flight: None,
             answer_fields: Vec::new(),
+            compression: None,
             frames: FrameWatch::default(),
             failing_over: false,
             rejection: None,

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod commands;
+mod compress;
 mod demo;
 mod ejection;
 mod grpc;
