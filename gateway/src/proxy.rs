@@ -65,6 +65,7 @@ impl ProxyHttp for Proxy {
                 respond::answer(session, ctx, answer).await?;
                 Ok(true)
             }
+            Ok(admission::Admitted::Broken(error)) => Err(error),
             Err(rejection) => {
                 respond::reject(session, ctx, rejection).await?;
                 Ok(true)

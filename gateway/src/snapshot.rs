@@ -62,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     /// In bytes.
     pub(crate) body_limit: u64,
+    /// Likewise.
+    pub(crate) buffer_request: Option<u64>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
@@ -166,6 +168,7 @@ impl Route {
         Some(Self {
             name: name.clone(),
             body_limit: route.body_limit.0,
+            buffer_request: route.buffer_request.map(|size| size.0),
             timeout: route.timeout,
             access: Access::new(route),
             rate_limits: rate_limits(route, gateway, materials),

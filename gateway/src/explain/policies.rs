@@ -23,6 +23,7 @@ const POLICIES: &[(&str, Describe)] = &[
     ("cors", cors),
     ("limits", limits),
     ("body_limit", body_limit),
+    ("buffer_request", buffer_request),
     ("rewrite", rewrite),
     ("headers.request", request_headers),
     ("security_headers", security_headers),
@@ -63,6 +64,11 @@ fn cors(route: &Route) -> Option<String> {
 
 fn body_limit(route: &Route) -> Option<String> {
     Some(format!("a request body of at most {}, else 413", route.body_limit))
+}
+
+fn buffer_request(route: &Route) -> Option<String> {
+    let size = route.buffer_request?;
+    Some(format!("a body of up to {size} is read whole before the service is asked"))
 }
 
 fn rewrite(route: &Route) -> Option<String> {

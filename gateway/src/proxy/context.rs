@@ -11,6 +11,7 @@ use gateway_core::websocket::FrameWatch;
 use http::{HeaderName, HeaderValue};
 
 use super::patience::Patience;
+use super::policy::buffering::Buffered;
 use super::rejection::Rejection;
 use super::shape::compress::Compression;
 use super::watchdog::Watchdog;
@@ -49,12 +50,14 @@ pub(crate) struct Context {
     pub(crate) tried: Tried,
     /// Tries so far, the one under way included.
     pub(crate) attempts: u32,
-    /// Bytes of request body that were let through.
+    /// Bytes of request body that were let through in the try under way.
     pub(crate) body_bytes: u64,
     /// Whether the client has sent all of its request.
     pub(crate) body_done: bool,
     /// How many bytes of body the client announced.
     pub(crate) body_length: Option<u64>,
+    /// What was read of the body before anybody was asked.
+    pub(crate) buffered: Option<Box<Buffered>>,
     /// Whether the client asks to switch protocols (WebSocket).
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
@@ -144,6 +147,7 @@ impl Context {
             body_bytes: 0,
             body_done: false,
             body_length: None,
+            buffered: None,
             upgrade: false,
             deadline: None,
             connected: None,

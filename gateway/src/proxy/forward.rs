@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::Context;
+use super::policy::buffering;
 use super::rejection::Rejection;
 use super::shape;
 
@@ -38,6 +39,7 @@ pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &mut
     join_cookies(session.req_header().version, upstream)?;
     introduce_client(session.req_header(), upstream, ctx)?;
     shape::request(upstream, ctx)?;
+    buffering::request(upstream, ctx)?;
     let snapshot = &ctx.snapshot;
     upstream.insert_header(snapshot.model.request_id.clone(), ctx.request_id.clone())?;
     if !ctx.trace_inbound {
@@ -136,6 +138,7 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &
     if ctx.upgrade {
         return Ok(());
     }
+    buffering::prepend(body, ctx);
     ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
     ctx.body_done |= end_of_stream;
     if let Some(attempt) = &ctx.attempt {

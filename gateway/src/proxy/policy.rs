@@ -1,6 +1,7 @@
 //! What a route asks before it lets a request go on, in the order it is asked.
 
 pub(crate) mod access;
+pub(crate) mod buffering;
 pub(crate) mod cors;
 pub(crate) mod rate_limits;
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod buffering;
 mod commands;
 mod compress;
 mod demo;

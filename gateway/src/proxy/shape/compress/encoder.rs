@@ -152,7 +152,7 @@ mod tests {
         for coding in CODINGS {
             for length in [0, 1, 256, 70_000, 1 << 20] {
                 let plain: Vec<u8> = (0..length).map(|at: u32| (at / 7 % 251) as u8).collect();
-                let mut encoder = Encoder::new(coding, Some(length.into())).expect("an encoder");
+                let encoder = Encoder::new(coding, Some(length.into())).expect("an encoder");
                 let coded = encoder.finish(&plain).expect("coded");
                 assert_eq!(decoded(coding, &coded), (plain, true), "{coding:?} {length}");
             }
