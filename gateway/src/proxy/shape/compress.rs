@@ -51,7 +51,7 @@ impl Compression {
 /// Decides about a final answer of an origin, and changes its fields to what will be sent.
 ///
 /// # Errors
-/// Never for fields that are ours; Pingora's setters could.
+/// When a field cannot be set, which those set here can.
 pub(crate) fn response(
     request: &RequestHeader,
     response: &mut ResponseHeader,
