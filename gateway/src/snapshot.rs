@@ -68,6 +68,8 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     /// In bytes.
     pub(crate) body_limit: u64,
+    /// Likewise.
+    pub(crate) buffer_request: Option<u64>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) maintenance: Maintenance,
     pub(crate) access: Access,
@@ -77,6 +79,7 @@ pub(crate) struct Route {
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
     pub(crate) mirror: Option<Arc<Mirror>>,
+    pub(crate) compress: bool,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -181,6 +184,7 @@ impl Route {
         Some(Self {
             name: name.clone(),
             body_limit: route.body_limit.0,
+            buffer_request: route.buffer_request.map(|size| size.0),
             timeout: route.timeout,
             maintenance: maintenance(name, route, loaded, materials),
             access: Access::new(route),
@@ -190,6 +194,7 @@ impl Route {
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
             mirror: route.mirror.as_ref().and_then(|mirror| Mirror::new(name, mirror, services, materials)),
+            compress: route.compress,
             in_flight: metrics.in_flight(Some(name)),
             metrics: action
                 .service()

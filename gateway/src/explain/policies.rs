@@ -29,11 +29,13 @@ const POLICIES: &[(&str, Describe)] = &[
     ("limits", limits),
     ("basic_auth", basic_auth),
     ("body_limit", body_limit),
+    ("buffer_request", buffer_request),
     ("rewrite", rewrite),
     ("headers.request", request_headers),
     ("mirror", mirror),
     ("security_headers", security_headers),
     ("headers.response", response_headers),
+    ("compress", compress),
 ];
 
 /// The policies a route has, in the order they act. The first is maintenance, as it stands at the moment.
@@ -101,6 +103,11 @@ fn body_limit(route: &Route) -> Option<String> {
     Some(format!("a request body of at most {}, else 413", route.body_limit))
 }
 
+fn buffer_request(route: &Route) -> Option<String> {
+    let size = route.buffer_request?;
+    Some(format!("a body of up to {size} is read whole before the service is asked"))
+}
+
 fn rewrite(route: &Route) -> Option<String> {
     let path = route.rewrite.path.as_ref().map(|path| match path {
         PathRewrite::StripPrefix(prefix) => format!("{prefix} is taken off the path"),
@@ -126,6 +133,10 @@ fn response_headers(route: &Route) -> Option<String> {
 
 fn security_headers(route: &Route) -> Option<String> {
     route.security_headers.then(|| "answers get the security fields they lack".to_owned())
+}
+
+fn compress(route: &Route) -> Option<String> {
+    route.compress.then(|| "answers go out as zstd, br or gzip to clients that accept it".to_owned())
 }
 
 fn edits(edits: &HeaderEdits) -> Option<String> {

@@ -17,6 +17,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Attempt, Chosen, Context};
 use super::patience::Patience;
+use super::policy::buffering::Buffered;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::upstream::ejection;
@@ -43,9 +44,9 @@ pub(super) fn begin(session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer
     }
     let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
-    // What came of the body passes through again.
-    ctx.body_bytes = 0;
     ctx.rejection = None;
+    // Each try sends the body from its beginning.
+    ctx.body_bytes = 0;
     let patience = patience(session, ctx);
     let attempt = Attempt::new(endpoint, in_flight, patience);
     let mut peer = Box::new(attempt.endpoint.peer.clone());
@@ -309,15 +310,17 @@ fn settle(session: &Session, ctx: &mut Context, outcome: Outcome, unsent: bool) 
 }
 
 /// Whether a request can be sent again: nothing has been answered, and all of it is at hand.
-fn is_repeatable(session: &Session) -> bool {
-    session.response_written().is_none() && !session.as_ref().retry_buffer_truncated()
+fn is_repeatable(session: &Session, ctx: &Context) -> bool {
+    let at_hand = !session.as_ref().retry_buffer_truncated()
+        || ctx.buffered.as_deref().is_some_and(Buffered::is_untouched);
+    session.response_written().is_none() && at_hand
 }
 
 fn wants_retry(session: &Session, ctx: &Context, outcome: Outcome, unsent: bool) -> bool {
     let Some(Chosen { service, release, .. }) = &ctx.chosen else { return false };
     let retry = &service.definition.retry;
     let Some(failure) = outcome.failure(&retry.on) else { return false };
-    let may = is_repeatable(session) && (unsent || session.req_header().method.is_safe());
+    let may = is_repeatable(session, ctx) && (unsent || session.req_header().method.is_safe());
     // A canary's own second endpoint comes before stable only where there is no failover.
     let elsewhere = service.definition.rollout.failover.is_some() && release.index != service.stable().index;
     if !may || elsewhere || ctx.attempts > retry.attempts || !service.budgets.retry.spend(Instant::now()) {
@@ -332,7 +335,7 @@ fn wants_failover(session: &Session, ctx: &Context, outcome: Outcome, unsent: bo
     let Some(Failover { on, methods, .. }) = &service.definition.rollout.failover else { return false };
     outcome.failure(on).is_some()
         && release.index != service.stable().index
-        && is_repeatable(session)
+        && is_repeatable(session, ctx)
         && (unsent || methods.contains(&session.req_header().method))
         && !ctx.upgrade
         && service.budgets.failover.spend(Instant::now())

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod basic_auth;
+pub(crate) mod buffering;
 pub(crate) mod cors;
 pub(crate) mod maintenance;
 pub(crate) mod rate_limits;

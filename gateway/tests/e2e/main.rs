@@ -5,8 +5,10 @@
 mod access;
 mod admin;
 mod basic_auth;
+mod buffering;
 mod checks;
 mod commands;
+mod compress;
 mod demo;
 mod ejection;
 mod grpc;

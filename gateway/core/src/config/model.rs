@@ -684,6 +684,9 @@ pub enum StoreDown {
     Deny,
 }
 
+/// The largest request body that can be kept: what the proxy can send to an origin a second time.
+pub const BUFFERABLE: ByteSize = ByteSize(64 << 10);
+
 /// What goes where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -695,6 +698,8 @@ pub struct Route {
     pub limits: Vec<LimitName>,
     /// The largest request body; more is 413.
     pub body_limit: ByteSize,
+    /// Bodies of up to this size, which is at most [`BUFFERABLE`], are read whole before the service is asked.
+    pub buffer_request: Option<ByteSize>,
     /// From the request's header to the answer's end; more is 504.
     pub timeout: Option<Duration>,
     /// Clients that may come; empty lets all.

@@ -23,6 +23,8 @@ mapping! {
         limits: Option<OneOrMany<At<String>>>,
         /// The largest request body; more is 413. Default: 10MiB.
         body_limit: Option<ByteSize>,
+        /// Bodies of up to this size, 64KiB at most, are read whole before the service is asked. Default: they stream.
+        buffer_request: Option<At<ByteSize>>,
         /// From the request's header to the answer's end; more is 504. Default: none.
         timeout: Option<At<Period>>,
         /// Clients that may come; others get 403. Default: all.
