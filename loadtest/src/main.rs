@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use loadtest::load::{Load, Trust};
 use loadtest::origin::{Behaviour, Origin};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Open-loop HTTP load, and origins to send it to.
 #[derive(Debug, Parser)]
@@ -25,6 +28,8 @@ enum Command {
     Run(Run),
     /// Answers as told until it is interrupted.
     Origin(Serve),
+    /// Measures the gateway beside other proxies.
+    Compare(loadtest::compare::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +122,7 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run(arguments).await,
         Command::Origin(arguments) => serve(arguments).await,
+        Command::Compare(arguments) => compare(arguments).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -170,4 +176,20 @@ async fn serve(arguments: Serve) -> Result<(), String> {
     let origin = origin.try_start().await.map_err(|error| format!("{}: {error}", arguments.listen))?;
     println!("{} listens on {}", origin.name(), origin.address());
     tokio::signal::ctrl_c().await.map_err(|error| error.to_string())
+}
+
+/// Runs in a thread of its own, so that a signal is heard and every proxy is stopped on it.
+async fn compare(arguments: loadtest::compare::Arguments) -> Result<(), String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut comparison = {
+        let stop = Arc::clone(&stop);
+        tokio::task::spawn_blocking(move || loadtest::compare::run(&arguments, &stop))
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let ended = tokio::select! {
+        ended = &mut comparison => ended,
+        _ = tokio::signal::ctrl_c() => { stop.store(true, Ordering::Relaxed); comparison.await }
+        _ = terminate.recv() => { stop.store(true, Ordering::Relaxed); comparison.await }
+    };
+    ended.map_err(|error| error.to_string())?.map_err(|trouble| trouble.to_string())
 }
