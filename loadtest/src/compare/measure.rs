@@ -141,7 +141,11 @@ impl Course<'_> {
             };
             eprintln!("starting {}", kind.name());
             let started = Running::start(kind, &binary, &self.ground)
-                .and_then(|running| Ok((proof::shortcomings(&running, &mut self.drive)?, running)));
+                .and_then(|mut running| {
+                    let lacking = proof::shortcomings(&running, &mut self.drive)?;
+                    running.recount()?;
+                    Ok((lacking, running))
+                });
             match started {
                 Ok((lacking, running)) => {
                     let remarks = kind.lacks().into_iter().chain(lacking).map(str::to_owned).collect();
@@ -347,10 +351,11 @@ impl Course<'_> {
     }
 
     fn idle_of(&mut self, kind: Kind, binary: &std::path::Path, connections: usize) -> Result<Idle, Trouble> {
-        let running = Running::start(kind, binary, &self.ground)?;
+        let mut running = Running::start(kind, binary, &self.ground)?;
+        let to = running.https();
         let tls = [self.ground.certificates.client(b"http/1.1", false)?];
         let job = |connections, pace| Job {
-            to: running.https(),
+            to,
             tls: &tls,
             speech: Speech::http1(&proof::short()),
             connections,
@@ -360,6 +365,7 @@ impl Course<'_> {
             time: SETTLE / 2,
         };
         self.drive.run(&job(4, Pace::Rate(200.0)), &mut || Ok(0))?;
+        running.recount()?;
         let before = running.tree().memory()?;
         let parked = self.drive.park(&job(connections, Pace::Closed))?;
         let begin = Instant::now();

@@ -80,7 +80,6 @@ impl Running {
         let tree = Tree::of(child.id())?;
         let mut running = Self { kind, child, tree, directory, http, https, metrics, logged: false };
         running.wait(ground.stop)?;
-        running.tree = Tree::of(running.child.id())?;
         Ok(running)
     }
 
@@ -126,6 +125,12 @@ impl Running {
     /// Where it tells its metrics.
     pub(super) fn metrics(&self) -> SocketAddr {
         local(&self.metrics)
+    }
+
+    /// Looks for its processes anew. Once it has answered, all are there; ports are open before.
+    pub(super) fn recount(&mut self) -> io::Result<()> {
+        self.tree = Tree::of(self.child.id())?;
+        Ok(())
     }
 
     /// Its processes.
