@@ -33,22 +33,17 @@ pub(super) struct Machine {
 }
 
 impl Cores {
-    /// Two of the cores this process may use, of different physical cores if there are such.
-    ///
-    /// # Errors
-    /// When there is only one.
+    /// Two of the cores this process may use, of different physical cores if there are such; the only one for both sides
+    /// if there is only one.
     pub(super) fn choose() -> io::Result<Self> {
         let allowed = sched_getaffinity(None)?;
-        let cores: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect();
-        let [proxy, others @ ..] = cores.as_slice() else { return Err(io::ErrorKind::NotFound.into()) };
-        let siblings =
-            fs::read_to_string(format!("/sys/devices/system/cpu/cpu{proxy}/topology/thread_siblings_list"))
-                .map(|list| numbers(&list))
-                .unwrap_or_default();
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let proxy = cores.next().ok_or_else(|| io::Error::other("this process may use no core"))?;
+        let others: Vec<_> = cores.collect();
+        let siblings = format!("/sys/devices/system/cpu/cpu{proxy}/topology/thread_siblings_list");
+        let siblings = fs::read_to_string(siblings).map(|list| numbers(&list)).unwrap_or_default();
         let load = others.iter().find(|core| !siblings.contains(core)).or(others.first());
-        let load =
-            load.ok_or_else(|| io::Error::other("two cores are needed, and this process may use one"))?;
-        Ok(Self { proxy: *proxy, load: *load })
+        Ok(Self { proxy, load: *load.unwrap_or(&proxy) })
     }
 }
 

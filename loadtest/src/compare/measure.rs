@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Trouble;
+use super::accounting;
 use super::arguments::Arguments;
 use super::certificates::Certificates;
 use super::drive::{Drive, Job, Pace, Speech, Tls};
@@ -140,12 +141,11 @@ impl Course<'_> {
                 continue;
             };
             eprintln!("starting {}", kind.name());
-            let started = Running::start(kind, &binary, &self.ground)
-                .and_then(|mut running| {
-                    let lacking = proof::shortcomings(&running, &mut self.drive)?;
-                    running.recount()?;
-                    Ok((lacking, running))
-                });
+            let started = Running::start(kind, &binary, &self.ground).and_then(|mut running| {
+                let lacking = proof::shortcomings(&running, &mut self.drive)?;
+                running.recount()?;
+                Ok((lacking, running))
+            });
             match started {
                 Ok((lacking, running)) => {
                     let remarks = kind.lacks().into_iter().chain(lacking).map(str::to_owned).collect();
@@ -267,7 +267,11 @@ impl Course<'_> {
     /// A job, measured: figures, and the share of resumed sessions. `None` when it failed, which is remarked.
     fn measured(&mut self, at: usize, job: &Job<'_>) -> Result<Option<(Full, Half, f64)>, Trouble> {
         let running = &mut self.running[at];
-        let mut meter = || Ok(running.tree().cpu_nanoseconds()?);
+        let mut own = [0; 2];
+        let mut meter = || {
+            own = [own[1], accounting::own_nanoseconds()];
+            Ok(running.tree().cpu_nanoseconds()?)
+        };
         let outcome = self.drive.run(job, &mut meter);
         // Looked at before it is gone; what is missing is said at the end.
         running.logs()?;
@@ -288,6 +292,7 @@ impl Course<'_> {
             per_second: answered / seconds,
             cpu_micros: tally.metered as f64 / 1e3 / answered,
             busy: tally.metered as f64 / 1e9 / seconds,
+            load_busy: own[1].saturating_sub(own[0]) as f64 / 1e9 / seconds,
             failed: tally.failed,
         };
         let half = Half {

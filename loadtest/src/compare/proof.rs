@@ -90,7 +90,8 @@ pub(super) fn shortcomings(running: &Running, drive: &mut Drive) -> Result<Vec<&
 
 /// Whether a line of an access log is JSON that tells of a request.
 pub(super) fn logs(line: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|entry| entry.to_string().contains("/api/items"))
+    serde_json::from_str::<serde_json::Value>(line)
+        .is_ok_and(|entry| entry.to_string().contains("/api/items"))
 }
 
 /// How a few hundred requests are split between the releases.

@@ -65,6 +65,8 @@ pub(super) struct Full {
     pub(super) cpu_micros: f64,
     /// The share of its core the proxy used.
     pub(super) busy: f64,
+    /// The share of its core that load and origin used.
+    pub(super) load_busy: f64,
     pub(super) failed: u64,
 }
 
@@ -105,6 +107,7 @@ pub(super) fn full(rounds: &[Full]) -> Option<Full> {
         per_second: median(rounds.iter().map(|round| round.per_second))?,
         cpu_micros: median(rounds.iter().map(|round| round.cpu_micros))?,
         busy: median(rounds.iter().map(|round| round.busy))?,
+        load_busy: median(rounds.iter().map(|round| round.load_busy))?,
         failed: rounds.iter().map(|round| round.failed).sum(),
     })
 }

@@ -111,6 +111,9 @@ fn preface(report: &Report) -> Vec<String> {
             report.rounds, report.seconds
         ),
     ];
+    if report.cores.proxy == report.cores.load {
+        lines.push("there is one core for all: throughput and latency say little here".to_owned());
+    }
     for peer in &report.peers {
         let mut line = format!("{} {}", peer.kind.name(), peer.version);
         if !peer.remarks.is_empty() {
@@ -257,11 +260,15 @@ fn most(full: &Full) -> String {
     format!("{:.0}", full.per_second)
 }
 
-/// A note if any figure was bounded by the load.
-fn bounded(mut figures: impl Iterator<Item = Full>) -> Option<String> {
-    figures.any(|full| full.busy < SATURATED).then(|| {
-        "≥: the load's core had no more to give before the proxy's was used up, to the share in parentheses.".to_owned()
-    })
+/// A note if any figure was not bounded by the proxy: who had no more to give then.
+fn bounded(figures: impl Iterator<Item = Full>) -> Option<String> {
+    let least =
+        figures.filter(|full| full.busy < SATURATED).map(|full| full.load_busy).min_by(f64::total_cmp)?;
+    Some(format!(
+        "≥: the proxy had used only the share in parentheses of its core; load and origin had used {:.0} % of theirs{}.",
+        least * 100.0,
+        if least < SATURATED { ", so other work was in the way" } else { ", and had no more to give" },
+    ))
 }
 
 #[cfg(test)]
@@ -272,7 +279,8 @@ mod tests {
     use crate::compare::report::{Half, Missing, Peer, TrafficRow};
 
     fn report() -> Report {
-        let full = |cpu_micros, busy| Full { per_second: 40_000.0, cpu_micros, busy, failed: 0 };
+        let full =
+            |cpu_micros, busy| Full { per_second: 40_000.0, cpu_micros, busy, load_busy: 0.99, failed: 0 };
         let row = |kind, cpu, busy, own_rate| TrafficRow {
             kind,
             full: vec![full(cpu, busy)],

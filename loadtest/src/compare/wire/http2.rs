@@ -203,9 +203,15 @@ impl Connection {
 }
 
 /// The status a block begins with: `:status` comes first, and of the static table's seven by index.
-fn status(block: &[u8]) -> u16 {
-    // Changes of the table's size may come before it (RFC 7541 §6.3).
-    match block.iter().find(|&&byte| byte & 0xe0 != 0x20) {
+fn status(mut block: &[u8]) -> u16 {
+    // Changes of the table's size may come before it (RFC 7541 §6.3); the long ones go on in further bytes (§5.1).
+    while let [update, rest @ ..] = block
+        && update & 0xe0 == 0x20
+    {
+        let more = rest.iter().take_while(|&&byte| byte & 0x80 != 0).count() + 1;
+        block = if update & 0x1f == 0x1f { rest.get(more..).unwrap_or_default() } else { rest };
+    }
+    match block.first() {
         Some(0x88) => 200,
         Some(0x89) => 204,
         Some(0x8a) => 206,
