@@ -150,7 +150,8 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
         return answer.end(Outcome::NoRoute, StatusCode::NOT_FOUND, detail);
     };
     answer.route = Some(route.name.to_string());
-    answer.policies = snapshot.model.routes.get(&route.name).map(policies::of).unwrap_or_default();
+    let configured = snapshot.model.routes.get(&route.name);
+    answer.policies = configured.map(|route| policies::of(route, &snapshot.model)).unwrap_or_default();
     match &route.action {
         Action::Forward(service) => answer.forward(service, question, resolved.client_ip),
         Action::Answer(own) => {

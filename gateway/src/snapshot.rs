@@ -12,11 +12,13 @@ use gateway_core::name::{LimitName, ListenerName, RouteName, ServiceName};
 use gateway_core::route::table::Table;
 use indexmap::IndexMap;
 
+use crate::limits::registry::Place;
 use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
 use crate::load::Loaded;
 use crate::proxy::policy::access::Access;
 use crate::proxy::policy::cors::Cors;
+use crate::proxy::policy::max_in_flight::MaxInFlight;
 use crate::proxy::policy::rate_limits::{Limit, RateLimits};
 use crate::proxy::respond::Answer;
 use crate::proxy::shape::headers::Headers;
@@ -65,6 +67,7 @@ pub(crate) struct Route {
     pub(crate) timeout: Option<Duration>,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) max_in_flight: Option<Box<MaxInFlight>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
@@ -85,7 +88,7 @@ pub(crate) enum Action {
 
 impl Action {
     /// Where it is sent, if it is.
-    fn service(&self) -> Option<&Service> {
+    pub(crate) fn service(&self) -> Option<&Service> {
         match self {
             Self::Forward(service) => Some(service),
             Self::Answer(_) => None,
@@ -168,6 +171,9 @@ impl Route {
             timeout: route.timeout,
             access: Access::new(route),
             rate_limits: rate_limits(route, gateway, materials),
+            max_in_flight: route
+                .max_in_flight
+                .map(|limit| MaxInFlight::new(&Place::Route(name.clone()), &limit, materials)),
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),

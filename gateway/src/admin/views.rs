@@ -98,7 +98,7 @@ pub(super) fn routes(snapshot: &Snapshot) -> Value {
             "name": name,
             "match": matches(&route.matches),
             "action": action(&route.action),
-            "policies": policies::of(route),
+            "policies": policies::of(route, &snapshot.model),
         })
     };
     json!({ "routes": routes.map(view).collect::<Vec<_>>() })

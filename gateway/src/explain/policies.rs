@@ -1,6 +1,6 @@
 //! What a route does to requests beside sending them somewhere, in words.
 
-use gateway_core::config::model::{HeaderEdits, PathRewrite, Route};
+use gateway_core::config::model::{Action, Gateway, HeaderEdits, MaxInFlight, PathRewrite, Route};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -16,25 +16,39 @@ pub(crate) struct Policy {
 /// Says what a policy does on a route that has it.
 type Describe = fn(&Route) -> Option<String>;
 
-/// Every policy, in the order they act on a request; a new one is a line here and a function below.
-const POLICIES: &[(&str, Describe)] = &[
+/// Every policy that asks something of a request, in the order they act; a new one is a line here and a function below.
+const ASKED: &[(&str, Describe)] = &[
     ("allow", allow),
     ("deny", deny),
     ("cors", cors),
     ("limits", limits),
     ("body_limit", body_limit),
+    ("max_in_flight", max_in_flight),
+];
+
+/// Every policy that changes something on the way; likewise.
+const SHAPED: &[(&str, Describe)] = &[
     ("rewrite", rewrite),
     ("headers.request", request_headers),
     ("security_headers", security_headers),
     ("headers.response", response_headers),
 ];
 
-/// The policies a route has, in the order they act.
-pub(crate) fn of(route: &Route) -> Vec<Policy> {
+/// The policies a route has, its service's among them, in the order they act.
+pub(crate) fn of(route: &Route, gateway: &Gateway) -> Vec<Policy> {
     let present = |(name, describe): &(&str, Describe)| {
         Some(Policy { name: (*name).to_owned(), does: describe(route)? })
     };
-    POLICIES.iter().filter_map(present).collect()
+    let asked = ASKED.iter().filter_map(present);
+    let shaped = SHAPED.iter().filter_map(present);
+    asked.chain(of_service(route, gateway)).chain(shaped).collect()
+}
+
+fn of_service(route: &Route, gateway: &Gateway) -> Option<Policy> {
+    let Action::Forward(name) = &route.action else { return None };
+    let limit = gateway.services.get(name)?.max_in_flight?;
+    let does = format!("over all routes to {name}, {}", at_a_time(limit));
+    Some(Policy { name: "max_in_flight".to_owned(), does })
 }
 
 fn allow(route: &Route) -> Option<String> {
@@ -62,6 +76,17 @@ fn cors(route: &Route) -> Option<String> {
 
 fn body_limit(route: &Route) -> Option<String> {
     Some(format!("a request body of at most {}, else 413", route.body_limit))
+}
+
+fn max_in_flight(route: &Route) -> Option<String> {
+    route.max_in_flight.map(at_a_time)
+}
+
+fn at_a_time(MaxInFlight { requests, queue, wait }: MaxInFlight) -> String {
+    match queue {
+        0 => format!("{requests} requests at a time, else 503"),
+        _ => format!("{requests} requests at a time, {queue} wait up to {wait:?}, else 503"),
+    }
 }
 
 fn rewrite(route: &Route) -> Option<String> {

@@ -11,6 +11,7 @@ use gateway_core::websocket::FrameWatch;
 use http::{HeaderName, HeaderValue};
 
 use super::patience::Patience;
+use super::policy::max_in_flight::Held;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
@@ -62,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
     pub(crate) in_flight: Option<Occupied>,
+    /// Its places among those the route and the service serve at a time.
+    pub(crate) held: Held,
     /// Fields for whatever answers this request, the gateway or an origin.
     pub(crate) answer_fields: Vec<(HeaderName, HeaderValue)>,
     /// The origin's side of a WebSocket.
@@ -146,6 +149,7 @@ impl Context {
             connected: None,
             first_byte: None,
             in_flight: None,
+            held: Held::default(),
             answer_fields: Vec::new(),
             frames: FrameWatch::default(),
             failing_over: false,

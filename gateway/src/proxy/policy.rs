@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod cors;
+pub(crate) mod max_in_flight;
 pub(crate) mod rate_limits;
 
 use pingora::proxy::Session;
@@ -28,6 +29,8 @@ pub(super) async fn admit(
     }
     route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
     body_length(ctx, route)?;
+    // Last, so that nobody who is refused takes a place.
+    max_in_flight::admit(ctx, route).await?;
     Ok(None)
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Rejection {
     Denied,
     /// A rate limit is used up.
     RateLimited,
+    /// The route or its service has as many requests in flight as it may have.
+    Overloaded,
     /// More body than the route takes.
     BodyTooLarge,
     /// The client fell silent in the middle of its body.
@@ -50,6 +52,7 @@ impl Rejection {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, // RFC 6585 §5
             Self::Denied => StatusCode::FORBIDDEN,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS, // RFC 6585 §4
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE, // RFC 9110 §15.6.4
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -70,6 +73,7 @@ impl Rejection {
             Self::HeaderTooLarge => "header_too_large",
             Self::Denied => "denied",
             Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::NoRoute => "no_route",
@@ -89,6 +93,7 @@ impl Rejection {
             }
             Self::Denied => Termination::Denied,
             Self::RateLimited => Termination::Limited,
+            Self::Overloaded => Termination::Overloaded,
             Self::BodyTooLarge => Termination::BodyTooLarge,
             Self::RequestTimeout => Termination::TimedOut,
             Self::NoRoute => Termination::NoRoute,

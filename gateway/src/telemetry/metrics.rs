@@ -15,8 +15,11 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{BadRequest, Handshake, LimitDecision, Notification, Reload, Rollback};
+use super::labels::{
+    BadRequest, Handshake, InFlightDecision, LimitDecision, Notification, Reload, Rollback,
+};
 use super::process;
+use crate::limits::registry::Place;
 
 /// The route label of requests that no route matched.
 pub const UNMATCHED: &str = "unmatched";
@@ -47,6 +50,8 @@ pub struct Metrics {
     connections: Family<Occupancy, 1>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
+    in_flight_decisions: Family<CounterBy<InFlightDecision>, 2>,
+    in_flight_waiting: Family<Occupancy, 2>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -56,6 +61,7 @@ impl Metrics {
     pub fn new(loaded: SystemTime) -> Self {
         const SERVED: [&str; 3] = ["route", "service", "release"];
         const RELEASE: [&str; 2] = ["service", "release"];
+        const LIMITED: [&str; 2] = ["route", "service"];
         let metrics = Self {
             requests: Family::new("http_requests_total", "Finished requests.", SERVED),
             request_durations: Family::new(
@@ -137,6 +143,16 @@ impl Metrics {
                 "Requests a rate limit was asked about.",
                 ["limit"],
             ),
+            in_flight_decisions: Family::new(
+                "in_flight_decisions_total",
+                "Requests that the `max_in_flight` of a route or a service was asked about.",
+                LIMITED,
+            ),
+            in_flight_waiting: Family::new(
+                "in_flight_waiting",
+                "Requests that wait because the route or the service serves as many as it may.",
+                LIMITED,
+            ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -211,6 +227,18 @@ impl Metrics {
     /// What a rate limit says to requests.
     pub fn rate_limit(&self, limit: &LimitName) -> Arc<CounterBy<LimitDecision>> {
         self.rate_limits.series([limit.as_str()])
+    }
+
+    /// What the `max_in_flight` of a place says to requests, and how many wait.
+    pub(crate) fn max_in_flight(
+        &self,
+        place: &Place,
+    ) -> (Arc<CounterBy<InFlightDecision>>, Arc<Occupancy>) {
+        let labels = match place {
+            Place::Route(route) => [route.as_str(), ""],
+            Place::Service(service) => ["", service.as_str()],
+        };
+        (self.in_flight_decisions.series(labels), self.in_flight_waiting.series(labels))
     }
 
     /// What is shown of a service's rollouts.
@@ -294,6 +322,8 @@ impl Metrics {
             self.connections.collect(),
             self.bad_requests.collect(),
             self.rate_limits.collect(),
+            self.in_flight_decisions.collect(),
+            self.in_flight_waiting.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];
