@@ -59,7 +59,10 @@ fn the_smallest_file_has_every_default() {
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(gateway.admin, Admin { listen: Socket::Tcp(([127, 0, 0, 1], 9901).into()), token: None });
     assert_eq!(gateway.state_path, Path::new("/etc/gateway/state"));
-    assert_eq!(gateway.runtime, Runtime { threads: None, max_connections: None, drain: seconds(30), nameservers: vec![] });
+    assert_eq!(
+        gateway.runtime,
+        Runtime { threads: None, max_connections: None, drain: seconds(30), nameservers: vec![] }
+    );
     assert_eq!(gateway.access_log, Some(AccessLog::Stdout));
     assert_eq!(gateway.request_id, HeaderName::from_static("x-request-id"));
     assert!(gateway.via);
@@ -203,7 +206,10 @@ fn every_limit_split_and_upstream_tls() {
     let nameservers =
         ["10.0.0.2:53", "[2001:db8::53]:5353"].map(|at| at.parse().expect("an address")).to_vec();
     let max_connections = Some(At { value: 5000, span: (0, 0).into() });
-    assert_eq!(gateway.runtime, Runtime { threads: Some(3), max_connections, drain: seconds(5), nameservers });
+    assert_eq!(
+        gateway.runtime,
+        Runtime { threads: Some(3), max_connections, drain: seconds(5), nameservers }
+    );
     assert_eq!(gateway.access_log, Some(AccessLog::File("/etc/gateway/log/access.log".into())));
     let service = &gateway.services["shared"];
     let Traffic::Split(shares) = &service.traffic else { panic!("{:?}", service.traffic) };

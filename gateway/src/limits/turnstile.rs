@@ -147,7 +147,9 @@ impl Turnstile {
     /// Calls in as many as there is room for.
     fn call(&self, queue: &mut Queue) {
         let most = self.most.load(Relaxed);
-        let one = |crowd: Crowd| (crowd.waiting > 0 && crowd.inside < most).then(|| crowd.one_less_waits().one_in());
+        let one = |crowd: Crowd| {
+            (crowd.waiting > 0 && crowd.inside < most).then(|| crowd.one_less_waits().one_in())
+        };
         while self.change(one).is_ok() {
             if let Some((_, call)) = queue.waiting.pop_front() {
                 // Heard for sure: who gives up takes the ticket out of the queue first.
@@ -298,7 +300,8 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                     for _ in 0..2_000 {
                         match turnstile.enter(6) {
                             Entry::Inside(inside) => visit(inside),

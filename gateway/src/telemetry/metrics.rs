@@ -15,9 +15,7 @@ use http::{Method, StatusCode};
 use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
-use super::labels::{
-    BadRequest, Handshake, InFlightDecision, LimitDecision, Notification, Reload, Rollback,
-};
+use super::labels::{BadRequest, Handshake, InFlightDecision, LimitDecision, Notification, Reload, Rollback};
 use super::process;
 use crate::limits::registry::Place;
 
@@ -230,10 +228,7 @@ impl Metrics {
     }
 
     /// What the `max_in_flight` of a place says to requests, and how many wait.
-    pub(crate) fn max_in_flight(
-        &self,
-        place: &Place,
-    ) -> (Arc<CounterBy<InFlightDecision>>, Arc<Occupancy>) {
+    pub(crate) fn max_in_flight(&self, place: &Place) -> (Arc<CounterBy<InFlightDecision>>, Arc<Occupancy>) {
         let labels = match place {
             Place::Route(route) => [route.as_str(), ""],
             Place::Service(service) => ["", service.as_str()],

@@ -12,6 +12,7 @@ mod headers;
 mod health;
 mod limits;
 mod malformed;
+mod max_in_flight;
 mod names;
 mod proxy_protocol;
 mod proxying;

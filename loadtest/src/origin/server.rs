@@ -28,6 +28,8 @@ pub(super) struct State {
     scripts: Mutex<Scripts>,
     entries: Mutex<Vec<Entry>>,
     hits: AtomicUsize,
+    unanswered: AtomicUsize,
+    most_unanswered: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
     sent: AtomicU64,
@@ -52,6 +54,8 @@ impl State {
             scripts: Mutex::new(Scripts { usual: Script::new(behaviour), paths }),
             entries: Mutex::new(Vec::new()),
             hits: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+            most_unanswered: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
@@ -65,6 +69,17 @@ impl State {
 
     pub(super) fn hits(&self) -> usize {
         self.hits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn most_at_once(&self) -> usize {
+        self.most_unanswered.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as unanswered until the guard goes.
+    pub(super) fn unanswered(self: &Arc<Self>) -> Unanswered {
+        let now = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_unanswered.fetch_max(now, Ordering::Relaxed);
+        Unanswered(Arc::clone(self))
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -108,6 +123,15 @@ impl State {
     /// Ends when the origin does.
     pub(super) fn running(&self) -> watch::Receiver<()> {
         self.running.subscribe()
+    }
+}
+
+/// A request whose answer has not begun.
+pub(super) struct Unanswered(Arc<State>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
