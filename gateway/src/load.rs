@@ -18,6 +18,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::files;
 use crate::listener::tls::{self, Certificate, TlsFileError};
 
 /// A certificate that ends sooner is worth a warning.
@@ -79,6 +80,7 @@ fn load_bytes(name: &str, text: &[u8], path: &Path) -> Result<Loaded, Report> {
         return Err(warnings);
     }
     warnings.extend(uncovered_hosts(&loaded.gateway, &opener.material));
+    warnings.extend(files::SHARES.warning(&loaded.gateway.runtime));
     let files: Vec<PathBuf> = opener.files.into_iter().collect();
     // A file that changed while it was loaded must look changed to whoever watches it.
     let intact = std::fs::read(path).is_ok_and(|now| now == text);

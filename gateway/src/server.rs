@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::files::SHARES;
 use crate::health;
 use crate::listener::edge::{App, Edge};
 use crate::listener::slots::Slots;
@@ -45,9 +46,6 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it waits for the disk that rollouts are remembered on.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Idle origin connections kept over all origins.
-const UPSTREAM_POOL: usize = 4096;
 
 /// Windows for uploads over HTTP/2: per stream, and for a connection (DESIGN §5).
 const H2_STREAM_WINDOW: u32 = 256 << 10;
@@ -241,9 +239,11 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>, listening: &mut Jo
 }
 
 fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
+    let threads = threads(&runtime.snapshot().model);
     let conf = ServerConf {
-        threads: threads(&runtime.snapshot().model),
-        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        threads,
+        // Pingora multiplies the two; what they make is kept over all origins.
+        upstream_keepalive_pool_size: SHARES.idle.div_ceil(threads),
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(Proxy::new(runtime.clone()), Arc::new(conf));

@@ -12,6 +12,7 @@ use gateway_core::name::{LimitName, ListenerName, RouteName, ServiceName};
 use gateway_core::route::table::Table;
 use indexmap::IndexMap;
 
+use crate::files;
 use crate::limits::registry::Place;
 use crate::listener::Listener;
 use crate::listener::tls::{self, Certificate, Tickets};
@@ -46,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: IndexMap<ServiceName, Arc<Service>>,
     pub(crate) routes: Table<Arc<Route>>,
     pub(crate) trusted: TrustedProxies,
+    /// Clients that may be connected at a time, on all listeners.
+    pub(crate) max_connections: u32,
     /// Where requests that no route matched are counted.
     pub(crate) unmatched: Arc<RequestMetrics>,
 }
@@ -138,6 +141,7 @@ impl Snapshot {
             services,
             routes,
             trusted: TrustedProxies::new(&gateway.trusted_proxies),
+            max_connections: files::SHARES.max_connections(&gateway.runtime),
             unmatched: materials.metrics.requests(None, None),
             model: loaded.gateway,
             shown: loaded.shown,

@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Listener;
 use super::connection::Connection;
 use super::refusal::Refusal;
-use super::slots::{Slot, Slots};
+use super::slots::{Place, Slot, Slots};
 use super::stream::{EdgeStream, Transport};
 use crate::proxy::Proxy;
 use crate::runtime::Runtime;
@@ -68,9 +68,13 @@ impl Edge {
     async fn open(&self, mut socket: L4Stream) -> Option<(EdgeStream, Arc<Listener>)> {
         let snapshot = self.runtime.snapshot();
         let listener = snapshot.listeners.get(&self.name)?.clone();
+        let Some(place) = self.slots.enter(snapshot.max_connections) else {
+            listener.metrics.refused.add(1);
+            return None;
+        };
         // Open from here on, so that a stop waits for a handshake too.
         let open = listener.metrics.connect();
-        let prepared = self.prepare(&listener, &snapshot.trusted, &mut socket).await;
+        let prepared = self.prepare(&listener, &snapshot.trusted, place, &mut socket).await;
         let (peer, slot) = self.settle(&listener, prepared)?;
         let deadline = listener.limits.handshake;
         let secured = match &listener.tls {
@@ -118,6 +122,7 @@ impl Edge {
         &self,
         listener: &Listener,
         trusted: &gateway_core::client_ip::TrustedProxies,
+        place: Place,
         socket: &mut L4Stream,
     ) -> Result<(SocketAddr, Slot), Closed> {
         let direct = peer_of(socket).ok_or(Closed::Gone)?;
@@ -134,7 +139,7 @@ impl Edge {
             direct
         };
         let most = listener.limits.connections_per_ip;
-        let slot = self.slots.take(peer.ip().to_canonical(), most);
+        let slot = place.of(peer.ip().to_canonical(), most);
         slot.map(|slot| (peer, slot)).ok_or(Closed::Refused(Refusal::TooManyConnections))
     }
 

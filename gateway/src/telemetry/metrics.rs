@@ -46,6 +46,8 @@ pub struct Metrics {
     certificates: Family<Gauge, 2>,
     handshakes: Family<CounterBy<Handshake>, 1>,
     connections: Family<Occupancy, 1>,
+    connections_refused: Family<ShardedCounter, 1>,
+    max_connections: Single<Gauge>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
     in_flight_decisions: Family<CounterBy<InFlightDecision>, 2>,
@@ -131,6 +133,16 @@ impl Metrics {
             ),
             handshakes: Family::new("tls_handshakes_total", "TLS handshakes with clients.", ["listener"]),
             connections: Family::new("connections", "Open client connections.", ["listener"]),
+            connections_refused: Family::new(
+                "connections_refused_total",
+                "New connections closed at once: there were `max_connections` already.",
+                ["listener"],
+            ),
+            max_connections: Single::new(
+                "max_connections",
+                "Client connections there may be at a time, on all listeners.",
+                [],
+            ),
             bad_requests: Family::new(
                 "bad_requests_total",
                 "Connections and requests refused for their form.",
@@ -217,9 +229,15 @@ impl Metrics {
         let labels = [listener.as_str()];
         ListenerMetrics {
             connections: self.connections.series(labels),
+            refused: self.connections_refused.series(labels),
             handshakes: self.handshakes.series(labels),
             bad_requests: self.bad_requests.series(labels),
         }
+    }
+
+    /// Shows how many client connections there may be.
+    pub fn set_max_connections(&self, most: u32) {
+        self.max_connections.handle.set(f64::from(most));
     }
 
     /// What a rate limit says to requests.
@@ -315,6 +333,8 @@ impl Metrics {
             self.certificates.collect(),
             self.handshakes.collect(),
             self.connections.collect(),
+            self.connections_refused.collect(),
+            self.max_connections.collect(),
             self.bad_requests.collect(),
             self.rate_limits.collect(),
             self.in_flight_decisions.collect(),
@@ -402,6 +422,8 @@ impl RolloutMetrics {
 #[derive(Debug, Clone)]
 pub struct ListenerMetrics {
     connections: Arc<Occupancy>,
+    /// Closed at once for want of room.
+    pub refused: Arc<ShardedCounter>,
     /// How TLS handshakes ended.
     pub handshakes: Arc<CounterBy<Handshake>>,
     /// What was refused for its form.

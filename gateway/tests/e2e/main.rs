@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod commands;
+mod connections;
 mod demo;
 mod ejection;
 mod grpc;
