@@ -112,3 +112,28 @@ async fn more_connections_than_there_are_files_for_are_warned_of_and_not_taken()
     let check = place.command(&["check"]).await;
     assert!(!check.text().contains("open files"), "{check:?}");
 }
+
+#[tokio::test]
+async fn a_listener_without_files_waits_and_goes_on() {
+    const FILES: u64 = 128;
+    let origin = Origin::script(Behaviour::echo_body()).start().await;
+    let gateway = Gateway::run_in(Place::new(with_runtime("threads: 1", &origin)).open_files(FILES)).await;
+    // Each stream of these two connections takes a connection to the origin.
+    let request = gateway.request(Method::POST, "/").http2();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = request.connect().await.unwrap();
+        for _ in 0..100 {
+            held.push(client.upload(&request).await);
+        }
+    }
+    let is_used_up = async || gateway.open_fds() as u64 >= FILES;
+    gateway.eventually("every file is used", is_used_up).await;
+    let mut newcomer = gateway.raw_tcp().await;
+    newcomer.send(GET).await;
+    gateway.eventually("it says so", async || gateway.log().contains("cannot accept")).await;
+    drop(held);
+    assert_eq!(newcomer.answer().await.status, 200);
+    let said = gateway.log().matches("cannot accept").count();
+    assert!(said < 300, "at most ten times a second: {said}");
+}
