@@ -1,9 +1,10 @@
 //! How many files the process may have open (sockets are files), and how they are shared out.
 //!
 //! Clients get so many that a connection of each of them to an origin always finds its file: who is connected is served to
-//! the end, and who comes too late is turned away before anything runs short. Only a client that has many requests under
-//! way on one HTTP/2 connection takes more than its share; `max_in_flight` bounds that.
+//! the end, and who comes too late is turned away before anything runs short. A client with many requests under way on
+//! one HTTP/2 connection may take more than its share, but never of what is kept back.
 
+use std::os::fd::RawFd;
 use std::sync::LazyLock;
 
 use gateway_core::config::model::Runtime;
@@ -25,6 +26,8 @@ pub(crate) static SHARES: LazyLock<Shares> = LazyLock::new(|| Shares::of(raised(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
     limit: u64,
+    /// Kept back.
+    reserve: u64,
     /// Connections of clients.
     pub(crate) connections: u32,
     /// Idle connections to origins, of each protocol.
@@ -39,9 +42,17 @@ impl Shares {
         let connections = limit.saturating_sub(reserve + 2 * idle) / EACH;
         Self {
             limit,
+            reserve,
             connections: u32::try_from(connections).unwrap_or(u32::MAX).max(1),
             idle: usize::try_from(idle).unwrap_or(usize::MAX).max(1),
         }
+    }
+
+    /// Whether a connection has to be given up because only what is kept back is left, of which clients get half at most.
+    ///
+    /// The system gives every file the lowest number there is, so a number tells how many are open.
+    pub(crate) fn are_used_up_by(&self, file: RawFd) -> bool {
+        u64::try_from(file).is_ok_and(|number| number >= self.limit.saturating_sub(self.reserve / 2))
     }
 
     /// How many clients may be connected, by the file's word and never more than there is room for.
@@ -91,8 +102,14 @@ mod tests {
     }
 
     #[test]
+    fn half_of_what_is_kept_back_is_never_given_away() {
+        let shares = Shares::of(1024);
+        assert!(!shares.are_used_up_by(959) && shares.are_used_up_by(960));
+    }
+
+    #[test]
     fn the_least_and_the_largest_limit_make_sense() {
-        assert_eq!(Shares::of(0), Shares { limit: 0, connections: 1, idle: 1 });
+        assert_eq!(Shares::of(0), Shares { limit: 0, reserve: 64, connections: 1, idle: 1 });
         assert_eq!(Shares::of(libc::RLIM_INFINITY).connections, u32::MAX);
     }
 }

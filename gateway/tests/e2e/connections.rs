@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use http::Method;
 
 use crate::support::connection::Raw;
-use crate::support::{BOTH_LISTENERS, Behaviour, Config, Gateway, ONE_ORIGIN, Origin, Place};
+use crate::support::{BOTH_LISTENERS, Behaviour, Config, Gateway, ONE_ORIGIN, Origin, Place, own_answer};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 
@@ -114,26 +114,38 @@ async fn more_connections_than_there_are_files_for_are_warned_of_and_not_taken()
 }
 
 #[tokio::test]
-async fn a_listener_without_files_waits_and_goes_on() {
+async fn streams_that_take_more_files_than_their_share_leave_those_that_are_kept_back() {
     const FILES: u64 = 128;
     let origin = Origin::script(Behaviour::echo_body()).start().await;
     let gateway = Gateway::run_in(Place::new(with_runtime("threads: 1", &origin)).open_files(FILES)).await;
-    // Each stream of these two connections takes a connection to the origin.
+    // Each stream takes a connection to the origin.
     let request = gateway.request(Method::POST, "/").http2();
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut client = request.connect().await.unwrap();
-        for _ in 0..100 {
-            held.push(client.upload(&request).await);
+    let mut client = request.connect().await.unwrap();
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for _ in 0..100 {
+        let mut upload = client.upload(&request).await;
+        let answer = upload.started().await.unwrap();
+        match answer.status.as_u16() {
+            200 => held.push((upload, answer)),
+            status => {
+                assert_eq!((status, answer.headers["retry-after"].as_bytes()), (503, &b"1"[..]));
+                assert_eq!(own_answer(&answer.finish().await.unwrap())["error"], "overloaded");
+                refused += 1;
+            }
         }
     }
-    let is_used_up = async || gateway.open_fds() as u64 >= FILES;
-    gateway.eventually("every file is used", is_used_up).await;
-    let mut newcomer = gateway.raw_tcp().await;
-    newcomer.send(GET).await;
-    gateway.eventually("it says so", async || gateway.log().contains("cannot accept")).await;
-    drop(held);
-    assert_eq!(newcomer.answer().await.status, 200);
-    let said = gateway.log().matches("cannot accept").count();
-    assert!(said < 300, "at most ten times a second: {said}");
+    assert!(held.len() > 20 && refused > 20, "{} served, {refused} refused", held.len());
+    assert!((gateway.open_fds() as u64) < FILES - 20, "{} files", gateway.open_fds());
+    assert_eq!(gateway.admin("GET", "/readyz").await.status, 200);
+    assert_eq!(gateway.reload().await.code(), 0, "files can be read");
+    assert_eq!(
+        gateway.metrics().await.sum("upstream_attempts_total", &[("outcome", "local")]),
+        f64::from(refused)
+    );
+    for (upload, mut answer) in held {
+        upload.send("still here").await;
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "still here");
+    }
+    gateway.eventually("there is room again", async || gateway.get("/").await.status == 200).await;
+    assert!(!gateway.log().contains("Too many open files"), "{}", gateway.log());
 }
