@@ -1,8 +1,8 @@
 //! The seam between Pingora's listeners and its proxy: every connection passes here once.
 //!
 //! Pingora's own TLS listener has a fixed handshake time-out, one session cache of 256 entries and no hook for what goes
-//! wrong. So the listeners are our own ([`super::accept`]), and what belongs to the edge of a connection happens here: PROXY header, places per
-//! address, TLS, each within the listener's own deadline.
+//! wrong. So the listeners are our own ([`super::accept`]), and what belongs to the edge of a connection happens here:
+//! PROXY header, places per address, TLS, each within the listener's own deadline.
 
 use std::io;
 use std::net::SocketAddr;
