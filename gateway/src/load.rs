@@ -24,6 +24,7 @@ use rustls::pki_types::pem::PemObject;
 
 use self::marks::Marks;
 pub(crate) use self::marks::fingerprint;
+use crate::files;
 use crate::listener::tls::{self, Certificate, TlsFileError};
 
 /// A certificate that ends sooner is worth a warning.
@@ -87,6 +88,7 @@ fn load_bytes(name: &str, text: &[u8], path: &Path) -> Result<Loaded, Report> {
         return Err(warnings);
     }
     warnings.extend(uncovered_hosts(&loaded.gateway, &opener.material));
+    warnings.extend(files::SHARES.warning(&loaded.gateway.runtime));
     let (files, fingerprint) = opener.marks.finish();
     Ok(Loaded {
         gateway: loaded.gateway,

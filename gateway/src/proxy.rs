@@ -90,8 +90,7 @@ impl ProxyHttp for Proxy {
         _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::connected(ctx, fd, reused);
-        Ok(())
+        attempt::connected(ctx, fd, reused)
     }
 
     async fn upstream_request_filter(

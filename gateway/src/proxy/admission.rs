@@ -15,7 +15,7 @@ use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
 use super::identity;
-use super::policy::{self, buffering, cors};
+use super::policy::{self, buffering, cors, max_in_flight};
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
@@ -103,6 +103,8 @@ pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Ad
     {
         return Ok(Admitted::Broken(error));
     }
+    // Last, so that nobody who is refused or slow takes a place.
+    max_in_flight::admit(ctx, &route).await?;
     choose_release(session.req_header(), service, ctx);
     Ok(Admitted::Forward)
 }

@@ -9,7 +9,7 @@ use gateway_core::config::model::Failover;
 use gateway_core::endpoint::InFlight;
 use gateway_core::outcome::Outcome;
 use gateway_core::websocket::{FrameWatch, GOING_AWAY};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, PeerOptions};
@@ -20,6 +20,7 @@ use super::patience::Patience;
 use super::policy::buffering::Buffered;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
+use crate::files::SHARES;
 use crate::upstream::ejection;
 use crate::upstream::{Endpoint, Release, Service, TUNNEL_IDLE};
 
@@ -145,8 +146,16 @@ fn recount(ctx: &mut Context) {
 }
 
 /// A connection is there, new or from the pool.
-pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
-    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return };
+///
+/// # Errors
+/// An error that [`super::respond::fail`] answers with 503 when a new one takes of the files that are kept back.
+pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) -> Result<()> {
+    if !reused && SHARES.are_used_up_by(socket) {
+        end(ctx, Outcome::Local, Next::Nothing);
+        ctx.answer_fields.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        return refuse(ctx, Rejection::Overloaded);
+    }
+    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
     if !reused {
         ctx.connected = Some(attempt.started.elapsed());
     }
@@ -157,6 +166,7 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
         let limit = attempt.patience.at(ctx.body_done, false);
         attempt.watchdog = Watchdog::watch(socket, limit, ctx.deadline);
     }
+    Ok(())
 }
 
 /// A response header is there. Interim answers pass through here too.

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use super::mirror::Draft;
 use super::patience::Patience;
 use super::policy::buffering::Buffered;
+use super::policy::max_in_flight::Held;
 use super::rejection::Rejection;
 use super::shape::compress::Compression;
 use super::watchdog::Watchdog;
@@ -69,6 +70,8 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
     pub(crate) in_flight: Option<Occupied>,
+    /// Its places among those the route and the service serve at a time.
+    pub(crate) held: Held,
     /// Fields for whatever answers this request, the gateway or an origin.
     pub(crate) answer_fields: Vec<(HeaderName, HeaderValue)>,
     /// The coding the answer's body is given.
@@ -159,6 +162,7 @@ impl Context {
             connected: None,
             first_byte: None,
             in_flight: None,
+            held: Held::default(),
             answer_fields: Vec::new(),
             compression: None,
             frames: FrameWatch::default(),

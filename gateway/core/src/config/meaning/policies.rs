@@ -10,11 +10,12 @@ use crate::config::decode::Map;
 use crate::config::host::host_name;
 use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
-    At, BUFFERABLE, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, StoreDown,
+    At, BUFFERABLE, BasicAuth, Cors, HeaderEdits, LimitScope, MaxInFlight, PathRewrite, RateLimit, Rewrite,
+    StoreDown,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::route as raw;
-use crate::config::raw::value::HeaderText;
+use crate::config::raw::value::{self, HeaderText, MaxInFlightQueue};
 use crate::name::LimitName;
 use crate::password::PasswordHash;
 use crate::route::rule::{Match, PathRule};
@@ -70,6 +71,19 @@ impl Meaning<'_> {
             self.error(Code::InvalidValue, message, *span, help);
         }
         Some(*size)
+    }
+
+    /// Of a route or a service.
+    pub(super) fn max_in_flight(&mut self, raw: &value::MaxInFlight) -> MaxInFlight {
+        const WAIT: Duration = Duration::from_secs(1);
+        let (requests, queue, wait) = match raw {
+            value::MaxInFlight::Requests(requests) => (requests, None, None),
+            value::MaxInFlight::Queued(MaxInFlightQueue { requests, queue, wait }) => {
+                (requests, *queue, wait.as_ref())
+            }
+        };
+        let queue = queue.unwrap_or(requests.value);
+        MaxInFlight { requests: self.count(Some(requests), 1), queue, wait: self.period(wait, WAIT) }
     }
 
     pub(super) fn cors(&mut self, raw: &raw::Cors) -> Cors {
