@@ -32,6 +32,10 @@ fmt: ## Format all code
 bench: setup ## Run the micro-benchmarks
 	$(CARGO) bench --workspace
 
+.PHONY: compare
+compare: setup ## Measure the gateway beside nginx, HAProxy, Envoy, Caddy and bare Pingora, into docs/performance.md
+	@scripts/compare
+
 .PHONY: tidy
 tidy: ## Remove what runs leave behind (state, development certificates), not what was built
 	rm -rf state

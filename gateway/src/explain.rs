@@ -158,7 +158,8 @@ pub(crate) fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
     answer.route = Some(route.name.to_string());
     let standing = route.maintenance.standing();
     let definition = snapshot.model.routes.get(&route.name);
-    answer.policies = definition.map(|route| policies::of(route, &standing)).unwrap_or_default();
+    answer.policies =
+        definition.map(|route| policies::of(route, &snapshot.model, &standing)).unwrap_or_default();
     if let Some(status) = route.maintenance.refuses(resolved.client_ip, Instant::now()) {
         return answer.end(Outcome::Maintenance, status, "the route is in maintenance".to_owned());
     }

@@ -9,6 +9,7 @@ pub mod telemetry;
 
 mod admin;
 mod explain;
+mod files;
 mod health;
 mod listener;
 mod maintenance;

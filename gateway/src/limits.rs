@@ -4,6 +4,7 @@
 
 mod buckets;
 pub(crate) mod registry;
+pub(crate) mod turnstile;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

@@ -1,5 +1,6 @@
 //! Where connections come in, and everything that is decided about one before its first request.
 
+mod accept;
 pub(crate) mod client_certificate;
 pub(crate) mod connection;
 pub(crate) mod edge;

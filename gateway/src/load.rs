@@ -2,19 +2,19 @@
 //!
 //! Start-up, `gateway check`, reload and tests all come through [`load`].
 
+mod marks;
 mod page;
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use gateway_core::config;
 use gateway_core::config::model::{self, At, Gateway};
 use gateway_core::config::problem::{Code, Problem};
 use gateway_core::config::report::Report;
-use gateway_core::config::{self, Process};
 use gateway_core::password::{BadLine, PasswordHash, UsersFile};
 use gateway_core::route::rule::HostPattern;
 use indexmap::IndexSet;
@@ -22,6 +22,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use self::marks::Marks;
+pub(crate) use self::marks::fingerprint;
+use crate::files;
 use crate::listener::tls::{self, Certificate, TlsFileError};
 
 /// A certificate that ends sooner is worth a warning.
@@ -74,10 +77,10 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
 fn load_bytes(name: &str, text: &[u8], path: &Path) -> Result<Loaded, Report> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = std::path::absolute(directory.unwrap_or(Path::new("."))).unwrap_or_default();
-    let loaded = config::load(name, text, &directory, &Process)?;
-    let mut opener = Opener { problems: Vec::new(), material: Material::default(), files: IndexSet::new() };
-    opener.files.insert(path.to_owned());
-    opener.files.extend(loaded.files);
+    let marks = Marks::default();
+    marks.add(path, text);
+    let loaded = config::load(name, text, &directory, &marks)?;
+    let mut opener = Opener { problems: Vec::new(), material: Material::default(), marks };
     opener.open_all(&loaded.gateway);
     let mut warnings = loaded.warnings;
     warnings.extend(opener.problems);
@@ -85,26 +88,16 @@ fn load_bytes(name: &str, text: &[u8], path: &Path) -> Result<Loaded, Report> {
         return Err(warnings);
     }
     warnings.extend(uncovered_hosts(&loaded.gateway, &opener.material));
-    let files: Vec<PathBuf> = opener.files.into_iter().collect();
-    // A file that changed while it was loaded must look changed to whoever watches it.
-    let intact = std::fs::read(path).is_ok_and(|now| now == text);
+    warnings.extend(files::SHARES.warning(&loaded.gateway.runtime));
+    let (files, fingerprint) = opener.marks.finish();
     Ok(Loaded {
         gateway: loaded.gateway,
         shown: loaded.shown,
         warnings,
-        fingerprint: if intact { fingerprint(&files) } else { 0 },
+        fingerprint,
         files,
         material: opener.material,
     })
-}
-
-/// What files say, in a number. An unreadable file counts as different from any text.
-pub(crate) fn fingerprint(files: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        std::fs::read(file).ok().hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 impl Material {
@@ -145,7 +138,7 @@ impl Material {
 struct Opener {
     problems: Vec<Problem>,
     material: Material,
-    files: IndexSet<PathBuf>,
+    marks: Marks,
 }
 
 impl Opener {
@@ -179,7 +172,7 @@ impl Opener {
     }
 
     fn open_page(&mut self, at: &At<PathBuf>) {
-        self.files.insert(at.value.clone());
+        self.marks.note(&at.value);
         match page::read(&at.value) {
             Ok(text) => drop(self.material.pages.insert(at.value.clone(), text)),
             Err(error) => {
@@ -191,7 +184,8 @@ impl Opener {
 
     fn open_certificate(&mut self, pair: &model::Certificate) -> Option<Arc<Certificate>> {
         let (cert, key) = (&pair.cert, &pair.key);
-        self.files.extend([cert.value.clone(), key.value.clone()]);
+        self.marks.note(&cert.value);
+        self.marks.note(&key.value);
         let place = (cert.value.clone(), key.value.clone());
         if let Some(known) = self.material.certificates.get(&place) {
             return Some(known.clone());
@@ -212,7 +206,7 @@ impl Opener {
     }
 
     fn open_client_roots(&mut self, ca: &At<PathBuf>) {
-        self.files.insert(ca.value.clone());
+        self.marks.note(&ca.value);
         match tls::read_authorities(&ca.value) {
             Ok(roots) => drop(self.material.client_roots.insert(ca.value.clone(), roots)),
             Err(error) => self.problems.push(file_problem(ca, &error)),
@@ -220,7 +214,7 @@ impl Opener {
     }
 
     fn open_upstream_roots(&mut self, ca: &At<PathBuf>) {
-        self.files.insert(ca.value.clone());
+        self.marks.note(&ca.value);
         match tls::read_authorities(&ca.value).and_then(|_| tls::read_chain(&ca.value)) {
             Ok(chain) => {
                 let der = chain.iter().map(|certificate| certificate.to_vec()).collect();
@@ -231,7 +225,7 @@ impl Opener {
     }
 
     fn open_users(&mut self, file: &At<PathBuf>) {
-        self.files.insert(file.value.clone());
+        self.marks.note(&file.value);
         if self.material.users.contains_key(&file.value) {
             return;
         }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -68,6 +69,7 @@ impl ProxyHttp for Proxy {
                 respond::answer(session, ctx, answer).await?;
                 Ok(true)
             }
+            Ok(admission::Admitted::Broken(error)) => Err(error),
             Err(rejection) => {
                 respond::reject(session, ctx, rejection).await?;
                 Ok(true)
@@ -88,8 +90,7 @@ impl ProxyHttp for Proxy {
         _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
-        attempt::connected(ctx, fd, reused);
-        Ok(())
+        attempt::connected(ctx, fd, reused)
     }
 
     async fn upstream_request_filter(
@@ -121,7 +122,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         attempt::answered(session, upstream_response, ctx)?;
         forward::response(upstream_response, ctx);
-        Ok(())
+        shape::compress::response(session.req_header(), upstream_response, ctx)
     }
 
     async fn response_filter(
@@ -143,6 +144,26 @@ impl ProxyHttp for Proxy {
     ) -> Result<Option<Duration>> {
         attempt::progressed(body, end_of_stream, ctx)?;
         Ok(None)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        shape::compress::body(body, end_of_stream, ctx)?;
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<Option<Bytes>> {
+        shape::compress::trailers(ctx)
     }
 
     fn fail_to_connect(

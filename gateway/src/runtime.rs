@@ -97,6 +97,7 @@ impl Runtime {
         let first = Snapshot::compile(1, loaded, &materials, &tickets)?;
         rollouts.follow(&first);
         maintenance.follow(&first);
+        metrics.set_max_connections(first.max_connections);
         let notifier = Notifier::new(metrics.notifications());
         let teller = Teller { store, metrics: metrics.clone(), events: events.clone(), notifier };
         tokio::spawn(teller.run(announcements));
@@ -148,6 +149,7 @@ impl Runtime {
         let next = Snapshot::compile(revision, loaded, &materials, &self.tickets)?;
         self.rollouts.follow(&next);
         self.maintenance.follow(&next);
+        self.metrics.set_max_connections(next.max_connections);
         self.current.store(Arc::new(next));
         self.registry.sweep();
         self.limits.sweep();

@@ -2,29 +2,25 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::config::model::{Gateway, Socket as AdminSocket};
 use gateway_core::name::ListenerName;
-use parking_lot::Mutex;
-use pingora::listeners::TcpSocketOptions;
-use pingora::protocols::TcpKeepalive;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::listening::Service;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener as AsyncListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::files::SHARES;
 use crate::health;
-use crate::listener::edge::{App, Edge};
+use crate::listener::edge::Edge;
 use crate::listener::slots::Slots;
 use crate::load::{self, Loaded};
 use crate::proxy::Proxy;
@@ -45,9 +41,6 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it waits for the disk that rollouts are remembered on.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Idle origin connections kept over all origins.
-const UPSTREAM_POOL: usize = 4096;
 
 /// Windows for uploads over HTTP/2: per stream, and for a connection (DESIGN §5).
 const H2_STREAM_WINDOW: u32 = 256 << 10;
@@ -90,7 +83,7 @@ pub enum Ended {
 
 /// The sockets of a process, all bound before anything else starts.
 struct Sockets {
-    listeners: Vec<(ListenerName, SocketAddr, TcpListener)>,
+    listeners: Vec<(ListenerName, TcpListener)>,
     admin: admin::AdminListener,
 }
 
@@ -133,7 +126,7 @@ impl Sockets {
             let address = listener.address.value;
             let socket =
                 bind(address).map_err(|error| refused(format!("listener `{name}`"), &address, &error))?;
-            listeners.push((name.clone(), address, socket));
+            listeners.push((name.clone(), socket));
         }
         let admin = match &gateway.admin.listen {
             AdminSocket::Tcp(address) => bind(*address)
@@ -187,15 +180,10 @@ async fn serve(
     let proxy = Arc::new(proxy(&runtime));
     let slots = Arc::new(Slots::default());
     let mut listening = JoinSet::new();
-    for (name, address, socket) in sockets.listeners {
-        let app = Edge {
-            name: name.clone(),
-            runtime: runtime.clone(),
-            slots: slots.clone(),
-            proxy: proxy.clone(),
-            queue: Mutex::new(socket.try_clone().ok()),
-        };
-        listening.spawn_on(listen(name, address, socket, app, stopped.clone()), &edge);
+    for (name, socket) in sockets.listeners {
+        let listener = Edge { name, runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
+        let socket = on_runtime(&edge, socket)?;
+        listening.spawn_on(Arc::new(listener).listen(socket, stopped.clone()), &edge);
     }
     tokio::spawn(admin::serve(sockets.admin, runtime.clone()));
     tokio::spawn(resolve::keep_resolving(runtime.clone()));
@@ -210,6 +198,12 @@ async fn serve(
         _ = terminate.recv() => Ok(Ended::Cut),
         _ = interrupt.recv() => Ok(Ended::Cut),
     }
+}
+
+/// Gives a listening socket to the runtime that will accept on it.
+fn on_runtime(edge: &tokio::runtime::Handle, socket: TcpListener) -> Result<AsyncListener, StartError> {
+    let _entered = edge.enter();
+    AsyncListener::from_std(socket).map_err(|error| StartError::System { what: "cannot listen", error })
 }
 
 /// Closes listeners, lets requests finish, and returns when the last connection is gone or the drain time is over.
@@ -241,9 +235,11 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>, listening: &mut Jo
 }
 
 fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
+    let threads = threads(&runtime.snapshot().model);
     let conf = ServerConf {
-        threads: threads(&runtime.snapshot().model),
-        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        threads,
+        // Pingora multiplies the two; what they make is kept over all origins.
+        upstream_keepalive_pool_size: SHARES.idle.div_ceil(threads),
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(Proxy::new(runtime.clone()), Arc::new(conf));
@@ -251,29 +247,4 @@ fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
     h2.initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
     proxy.h2_options = Some(h2);
     proxy
-}
-
-/// Accepts on a socket that is already bound: Pingora adopts it because the address is the same text.
-async fn listen(
-    name: ListenerName,
-    address: SocketAddr,
-    socket: TcpListener,
-    edge: Edge,
-    stopped: watch::Receiver<bool>,
-) {
-    let address = address.to_string();
-    let mut fds = Fds::new();
-    fds.add(address.clone(), socket.into_raw_fd());
-    let fds: ListenFds = Arc::new(Mutex::new(fds));
-    let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(10),
-        count: 3,
-        #[cfg(target_os = "linux")]
-        user_timeout: Duration::from_secs(60),
-    });
-    let mut service = Service::new(name.to_string(), App(Arc::new(edge)));
-    service.add_tcp_with_settings(&address, options);
-    pingora::services::Service::start_service(&mut service, Some(fds), stopped, 1).await;
 }

@@ -12,6 +12,8 @@ use gateway_core::name::{LimitName, ListenerName, RouteName, ServiceName};
 use gateway_core::route::table::Table;
 use indexmap::IndexMap;
 
+use crate::files;
+use crate::limits::registry::Place;
 use crate::listener::Listener;
 use crate::listener::client_certificate::Reserved;
 use crate::listener::tls::{self, Certificate, Tickets};
@@ -21,6 +23,7 @@ use crate::proxy::policy::access::Access;
 use crate::proxy::policy::basic_auth::BasicAuth;
 use crate::proxy::policy::cors::Cors;
 use crate::proxy::policy::maintenance::Maintenance;
+use crate::proxy::policy::max_in_flight::MaxInFlight;
 use crate::proxy::policy::rate_limits::{Limit, RateLimits};
 use crate::proxy::respond::Answer;
 use crate::proxy::shape::headers::Headers;
@@ -50,6 +53,8 @@ pub(crate) struct Snapshot {
     pub(crate) trusted: TrustedProxies,
     /// Fields in which certificates of clients are told.
     pub(crate) reserved: Reserved,
+    /// Clients that may be connected at a time, on all listeners.
+    pub(crate) max_connections: u32,
     /// Where requests that no route matched are counted.
     pub(crate) unmatched: Arc<RequestMetrics>,
 }
@@ -68,15 +73,19 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     /// In bytes.
     pub(crate) body_limit: u64,
+    /// Likewise.
+    pub(crate) buffer_request: Option<u64>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) maintenance: Maintenance,
     pub(crate) access: Access,
     pub(crate) rate_limits: RateLimits,
     pub(crate) basic_auth: Option<Box<BasicAuth>>,
+    pub(crate) max_in_flight: Option<Box<MaxInFlight>>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
     pub(crate) headers: Option<Box<Headers>>,
     pub(crate) mirror: Option<Arc<Mirror>>,
+    pub(crate) compress: bool,
     pub(crate) in_flight: Arc<Occupancy>,
     /// One for each release of the service, by its index.
     metrics: Vec<Arc<RequestMetrics>>,
@@ -94,7 +103,7 @@ pub(crate) enum Action {
 
 impl Action {
     /// Where it is sent, if it is.
-    fn service(&self) -> Option<&Service> {
+    pub(crate) fn service(&self) -> Option<&Service> {
         match self {
             Self::Forward(service) => Some(service),
             Self::Answer(_) => None,
@@ -151,6 +160,7 @@ impl Snapshot {
             routes,
             trusted: TrustedProxies::new(&gateway.trusted_proxies),
             reserved: reserved(gateway),
+            max_connections: files::SHARES.max_connections(&gateway.runtime),
             unmatched: materials.metrics.requests(None, None),
             model: loaded.gateway,
             shown: loaded.shown,
@@ -181,15 +191,20 @@ impl Route {
         Some(Self {
             name: name.clone(),
             body_limit: route.body_limit.0,
+            buffer_request: route.buffer_request.map(|size| size.0),
             timeout: route.timeout,
             maintenance: maintenance(name, route, loaded, materials),
             access: Access::new(route),
             rate_limits: rate_limits(route, &loaded.gateway, materials),
             basic_auth: route.basic_auth.as_ref().map(|auth| basic_auth(name, auth, loaded, materials)),
+            max_in_flight: route
+                .max_in_flight
+                .map(|limit| MaxInFlight::new(&Place::Route(name.clone()), &limit, materials)),
             cors: route.cors.as_ref().map(Cors::new),
             rewrite: Rewrite::new(&route.rewrite),
             headers: Headers::new(route),
             mirror: route.mirror.as_ref().and_then(|mirror| Mirror::new(name, mirror, services, materials)),
+            compress: route.compress,
             in_flight: metrics.in_flight(Some(name)),
             metrics: action
                 .service()

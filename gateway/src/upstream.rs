@@ -25,9 +25,10 @@ use self::budget::Budgets;
 use self::peer::{PeerTemplate, Target};
 use self::registry::{Registry, Standing};
 use self::resolve::Names;
-use crate::limits::registry::Limits;
+use crate::limits::registry::{Limits, Place};
 use crate::maintenance::Switchboard;
 use crate::passwords::Passwords;
+use crate::proxy::policy::max_in_flight::MaxInFlight;
 use crate::rollouts::Rollouts;
 use crate::rollouts::division::{Division, Overrides};
 use crate::rollouts::retirement::Retirement;
@@ -48,6 +49,7 @@ pub(crate) struct Service {
     pub(crate) overrides: Option<Overrides>,
     pub(crate) template: PeerTemplate,
     pub(crate) budgets: Arc<Budgets>,
+    pub(crate) max_in_flight: Option<Box<MaxInFlight>>,
     pub(crate) retries: Arc<CounterBy<Failure>>,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) rollouts: RolloutMetrics,
@@ -149,6 +151,9 @@ impl Service {
             overrides: definition.rollout.overrides.as_ref().map(Overrides::new),
             template,
             budgets: materials.registry.budgets(name, definition),
+            max_in_flight: definition
+                .max_in_flight
+                .map(|limit| MaxInFlight::new(&Place::Service(name.clone()), &limit, materials)),
             retries: materials.metrics.retries(name),
             rollouts: materials.metrics.rollouts(name),
             ejecting: materials.registry.ejecting.clone(),

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand, with its options and what it does.
 
+mod compare;
 mod origin;
 mod progress;
 mod run;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Open-loop HTTP load, and origins to send it to.
+/// Open-loop HTTP load, origins to send it to, and the gateway measured beside others.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -22,6 +23,7 @@ enum Command {
     Run(Box<run::Run>),
     Origin(origin::Serve),
     Scenario(scenario::Scenarios),
+    Compare(loadtest::compare::Arguments),
 }
 
 /// The exit code when the load's budget is missed, or a scenario's promise broken.
@@ -39,6 +41,7 @@ pub(crate) async fn run() -> ExitCode {
         Command::Run(arguments) => run::run(*arguments).await,
         Command::Origin(arguments) => origin::run(arguments).await,
         Command::Scenario(arguments) => scenario::run(arguments).await,
+        Command::Compare(arguments) => compare::run(arguments).await,
     };
     outcome.unwrap_or_else(|problem| {
         eprintln!("loadtest: {problem}");

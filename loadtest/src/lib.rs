@@ -1,6 +1,7 @@
-//! Scripted origins and open-loop load. Speaks only HTTP to the gateway, and knows nothing of it.
+//! Scripted origins, open-loop load, and the gateway measured beside others. Speaks only HTTP to the gateway.
 
 pub mod budget;
+pub mod compare;
 pub mod load;
 pub mod origin;
 pub mod picture;

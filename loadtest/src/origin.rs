@@ -179,6 +179,11 @@ impl Origin {
         self.requests().pop().unwrap_or_else(|| panic!("origin {} was never asked", self.name()))
     }
 
+    /// The most requests there ever were at a time, each from its arrival to the beginning of its answer.
+    pub fn most_at_once(&self) -> usize {
+        self.state.most_at_once()
+    }
+
     /// Connections accepted so far.
     pub fn connections(&self) -> usize {
         self.state.connections()

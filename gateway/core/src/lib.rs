@@ -5,6 +5,7 @@
 
 pub mod client_ip;
 pub mod config;
+pub mod content_coding;
 pub mod endpoint;
 pub mod h2_watch;
 pub mod health;

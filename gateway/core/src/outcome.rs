@@ -168,6 +168,8 @@ pub enum Termination {
     TimedOut,
     /// Refused by a rate limit.
     Limited,
+    /// Refused because the route or its service had as many requests in flight as it may have.
+    Overloaded,
     /// Refused by an allow-list, a deny-list or for its credentials.
     Denied,
     /// Refused unheard: too many were waiting to have their password checked.
@@ -197,6 +199,7 @@ impl Termination {
             Self::BodyTooLarge => "body_too_large",
             Self::TimedOut => "timed_out",
             Self::Limited => "limited",
+            Self::Overloaded => "overloaded",
             Self::Denied => "denied",
             Self::AuthOverloaded => "auth_overloaded",
             Self::Maintenance => "maintenance",

@@ -59,7 +59,10 @@ fn the_smallest_file_has_every_default() {
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(gateway.admin, Admin { listen: Socket::Tcp(([127, 0, 0, 1], 9901).into()), token: None });
     assert_eq!(gateway.state_path, Path::new("/etc/gateway/state"));
-    assert_eq!(gateway.runtime, Runtime { threads: None, drain: seconds(30), nameservers: vec![] });
+    assert_eq!(
+        gateway.runtime,
+        Runtime { threads: None, max_connections: None, drain: seconds(30), nameservers: vec![] }
+    );
     assert_eq!(gateway.access_log, Some(AccessLog::Stdout));
     assert_eq!(gateway.request_id, HeaderName::from_static("x-request-id"));
     assert!(gateway.via);
@@ -243,7 +246,11 @@ fn every_limit_split_and_upstream_tls() {
     assert!(gateway.listeners["http"].proxy_protocol && !gateway.via);
     let nameservers =
         ["10.0.0.2:53", "[2001:db8::53]:5353"].map(|at| at.parse().expect("an address")).to_vec();
-    assert_eq!(gateway.runtime, Runtime { threads: Some(3), drain: seconds(5), nameservers });
+    let max_connections = Some(At { value: 5000, span: (0, 0).into() });
+    assert_eq!(
+        gateway.runtime,
+        Runtime { threads: Some(3), max_connections, drain: seconds(5), nameservers }
+    );
     assert_eq!(gateway.access_log, Some(AccessLog::File("/etc/gateway/log/access.log".into())));
     let service = &gateway.services["shared"];
     let Traffic::Split(shares) = &service.traffic else { panic!("{:?}", service.traffic) };
@@ -254,7 +261,10 @@ fn every_limit_split_and_upstream_tls() {
     let tls = service.tls.as_ref().expect("TLS");
     assert_eq!(tls.sni.as_deref(), Some("app.internal"));
     assert_eq!(tls.ca.as_ref().map(|ca| ca.value.as_path()), Some(Path::new("/etc/ca.pem")));
-    assert_eq!(gateway.routes["shared"].timeout, Some(seconds(90)));
+    assert_eq!(service.max_in_flight, Some(MaxInFlight { requests: 200, queue: 0, wait: seconds(3) }));
+    let shared = &gateway.routes["shared"];
+    assert_eq!(shared.timeout, Some(seconds(90)));
+    assert_eq!(shared.max_in_flight, Some(MaxInFlight { requests: 7, queue: 7, wait: seconds(1) }));
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub(super) fn routes(snapshot: &Snapshot) -> Value {
             "match": matches(&route.matches),
             "action": action(&route.action),
             "maintenance": maintenance::view(standing),
-            "policies": policies::of(route, &standing),
+            "policies": policies::of(route, &snapshot.model, &standing),
         }))
     };
     json!({ "routes": snapshot.routes.in_order().filter_map(view).collect::<Vec<_>>() })

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use gateway_core::config::model::{HeaderEdits, Mirror, PathRewrite, Route};
+use gateway_core::config::model::{Action, Gateway, HeaderEdits, MaxInFlight, Mirror, PathRewrite, Route};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -21,27 +21,43 @@ pub(crate) struct Policy {
 /// Says what a policy does on a route that has it.
 type Describe = fn(&Route) -> Option<String>;
 
-/// Every policy that the file alone decides, in the order they act on a request; a new one is a line here and a function below.
-const POLICIES: &[(&str, Describe)] = &[
+/// Every policy that asks something of a request, in the order they act; a new one is a line here and a function below.
+const ASKED: &[(&str, Describe)] = &[
     ("allow", allow),
     ("deny", deny),
     ("cors", cors),
     ("limits", limits),
     ("basic_auth", basic_auth),
     ("body_limit", body_limit),
+    ("buffer_request", buffer_request),
+    ("max_in_flight", max_in_flight),
+];
+
+/// Every policy that changes something on the way; likewise.
+const SHAPED: &[(&str, Describe)] = &[
     ("rewrite", rewrite),
     ("headers.request", request_headers),
     ("mirror", mirror),
     ("security_headers", security_headers),
     ("headers.response", response_headers),
+    ("compress", compress),
 ];
 
-/// The policies a route has, in the order they act. The first is maintenance, as it stands at the moment.
-pub(crate) fn of(route: &Route, standing: &Standing) -> Vec<Policy> {
+/// The policies a route has, its service's among them, in the order they act. The first is maintenance, as it stands at
+/// the moment.
+pub(crate) fn of(route: &Route, gateway: &Gateway, standing: &Standing) -> Vec<Policy> {
     let policy = |name: &str, does| Policy { name: name.to_owned(), does };
     let maintenance = maintenance(route, standing).map(|does| policy("maintenance", does));
     let present = |(name, describe): &(&str, Describe)| Some(policy(name, describe(route)?));
-    maintenance.into_iter().chain(POLICIES.iter().filter_map(present)).collect()
+    let asked = maintenance.into_iter().chain(ASKED.iter().filter_map(present));
+    asked.chain(of_service(route, gateway)).chain(SHAPED.iter().filter_map(present)).collect()
+}
+
+fn of_service(route: &Route, gateway: &Gateway) -> Option<Policy> {
+    let Action::Forward(name) = &route.action else { return None };
+    let limit = gateway.services.get(name)?.max_in_flight?;
+    let does = format!("over all routes to {name}, {}", at_a_time(limit));
+    Some(Policy { name: "max_in_flight".to_owned(), does })
 }
 
 /// Nothing for a route that has none and was not switched by hand.
@@ -101,6 +117,22 @@ fn body_limit(route: &Route) -> Option<String> {
     Some(format!("a request body of at most {}, else 413", route.body_limit))
 }
 
+fn buffer_request(route: &Route) -> Option<String> {
+    let size = route.buffer_request?;
+    Some(format!("a body of up to {size} is read whole before the service is asked"))
+}
+
+fn max_in_flight(route: &Route) -> Option<String> {
+    route.max_in_flight.map(at_a_time)
+}
+
+fn at_a_time(MaxInFlight { requests, queue, wait }: MaxInFlight) -> String {
+    match queue {
+        0 => format!("{requests} requests at a time, else 503"),
+        _ => format!("{requests} requests at a time, {queue} wait up to {wait:?}, else 503"),
+    }
+}
+
 fn rewrite(route: &Route) -> Option<String> {
     let path = route.rewrite.path.as_ref().map(|path| match path {
         PathRewrite::StripPrefix(prefix) => format!("{prefix} is taken off the path"),
@@ -126,6 +158,10 @@ fn response_headers(route: &Route) -> Option<String> {
 
 fn security_headers(route: &Route) -> Option<String> {
     route.security_headers.then(|| "answers get the security fields they lack".to_owned())
+}
+
+fn compress(route: &Route) -> Option<String> {
+    route.compress.then(|| "answers go out as zstd, br or gzip to clients that accept it".to_owned())
 }
 
 fn edits(edits: &HeaderEdits) -> Option<String> {

@@ -1,27 +1,25 @@
 //! The seam between Pingora's listeners and its proxy: every connection passes here once.
 //!
 //! Pingora's own TLS listener has a fixed handshake time-out, one session cache of 256 entries and no hook for what goes
-//! wrong. So the listeners are plain, and what belongs to the edge of a connection happens here: PROXY header, places per
-//! address, TLS, each within the listener's own deadline.
+//! wrong. So the listeners are our own ([`super::accept`]), and what belongs to the edge of a connection happens here:
+//! PROXY header, places per address, TLS, each within the listener's own deadline.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_core::name::ListenerName;
 use gateway_core::proxy_protocol;
-use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::GetSocketDigest;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, UniqueID};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -29,17 +27,11 @@ use super::Listener;
 use super::client_certificate::{self, Fields};
 use super::connection::Connection;
 use super::refusal::Refusal;
-use super::slots::{Slot, Slots};
+use super::slots::{Place, Slot, Slots};
 use super::stream::{EdgeStream, Transport};
 use crate::proxy::Proxy;
 use crate::runtime::Runtime;
 use crate::telemetry::labels::Handshake;
-
-/// How long a connection that came in last may take to send its request once the listener is closed.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
-
-/// Within this time an accepted connection is counted as open, on a busy machine too.
-const COUNTED_WITHIN: Duration = Duration::from_millis(100);
 
 /// One listener's connections, handed to the proxy they share.
 pub(crate) struct Edge {
@@ -47,12 +39,7 @@ pub(crate) struct Edge {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) proxy: Arc<HttpProxy<Proxy>>,
-    /// The listening socket once more, for what waits in its queue when Pingora stops accepting.
-    pub(crate) queue: Mutex<Option<TcpListener>>,
 }
-
-/// An [`Edge`] as Pingora runs it.
-pub(crate) struct App(pub(crate) Arc<Edge>);
 
 /// Why a connection ends before its first request.
 enum Closed {
@@ -66,12 +53,12 @@ enum Closed {
 
 impl Edge {
     /// Prepares a connection; everything a client may dawdle with is inside the listener's handshake deadline.
-    async fn open(&self, mut socket: L4Stream) -> Option<(EdgeStream, Arc<Listener>)> {
+    async fn open(&self, mut socket: L4Stream, place: Place) -> Option<(EdgeStream, Arc<Listener>)> {
         let snapshot = self.runtime.snapshot();
         let listener = snapshot.listeners.get(&self.name)?.clone();
         // Open from here on, so that a stop waits for a handshake too.
         let open = listener.metrics.connect();
-        let prepared = self.prepare(&listener, &snapshot.trusted, &mut socket).await;
+        let prepared = self.prepare(&listener, &snapshot.trusted, place, &mut socket).await;
         let (peer, slot) = self.settle(&listener, prepared)?;
         let deadline = listener.limits.handshake;
         let secured = match &listener.tls {
@@ -95,24 +82,10 @@ impl Edge {
     }
 
     /// Carries a connection to its end.
-    async fn serve(&self, socket: L4Stream, shutdown: &ShutdownWatch) {
-        if let Some((stream, listener)) = self.open(socket).await {
+    pub(super) async fn serve(&self, socket: L4Stream, place: Place, shutdown: &ShutdownWatch) {
+        if let Some((stream, listener)) = self.open(socket, place).await {
             let app = Arc::new(OnListener::new(self.proxy.clone(), &listener));
             ServerApp::process_new(&app, Box::new(stream), shutdown).await;
-        }
-    }
-
-    /// Serves what the system had accepted before the socket was closed; closing it would break them off.
-    fn empty_queue(self: &Arc<Self>) {
-        let Some(queue) = self.queue.lock().take() else { return };
-        // The socket does not block; it is closed as soon as nothing waits in it.
-        while let Ok((socket, peer)) = queue.accept() {
-            let Ok(socket) = adopt(socket, peer) else { continue };
-            let edge = self.clone();
-            tokio::spawn(async move {
-                let (_stopping, shutdown) = watch::channel(true);
-                edge.serve(socket, &shutdown).await;
-            });
         }
     }
 
@@ -120,6 +93,7 @@ impl Edge {
         &self,
         listener: &Listener,
         trusted: &gateway_core::client_ip::TrustedProxies,
+        place: Place,
         socket: &mut L4Stream,
     ) -> Result<(SocketAddr, Slot), Closed> {
         let direct = peer_of(socket).ok_or(Closed::Gone)?;
@@ -136,7 +110,7 @@ impl Edge {
             direct
         };
         let most = listener.limits.connections_per_ip;
-        let slot = self.slots.take(peer.ip().to_canonical(), most);
+        let slot = place.of(peer.ip().to_canonical(), most);
         slot.map(|slot| (peer, slot)).ok_or(Closed::Refused(Refusal::TooManyConnections))
     }
 
@@ -150,17 +124,6 @@ impl Edge {
         }
         None
     }
-}
-
-/// Makes of an accepted socket what Pingora's own listener would have made of it.
-fn adopt(socket: TcpStream, peer: SocketAddr) -> io::Result<L4Stream> {
-    socket.set_nonblocking(true)?;
-    let mut stream = L4Stream::from(tokio::net::TcpStream::from_std(socket)?);
-    let digest = SocketDigest::from_raw_fd(stream.id());
-    // A digest that has just been made knows no peer yet.
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    stream.set_socket_digest(digest);
-    Ok(stream)
 }
 
 fn peer_of(socket: &L4Stream) -> Option<SocketAddr> {
@@ -228,27 +191,5 @@ impl HttpServerApp for OnListener {
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.options)
-    }
-}
-
-#[async_trait]
-impl ServerApp for App {
-    async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let socket = session.into_any().downcast::<L4Stream>().ok()?;
-        self.0.serve(*socket, shutdown).await;
-        None
-    }
-
-    /// Pingora accepts no more. Whoever is connected gets a while for a request; then idle connections are closed.
-    async fn cleanup(&self) {
-        self.0.empty_queue();
-        tokio::time::sleep(COUNTED_WITHIN).await;
-        let emptied = async {
-            while self.0.runtime.open_connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let _ = timeout(LAST_REQUESTS, emptied).await;
-        ServerApp::cleanup(&*self.0.proxy).await;
     }
 }

@@ -9,12 +9,13 @@ use gateway_core::config::model::Sticky;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
+use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
 use super::identity;
-use super::policy::{self, cors};
+use super::policy::{self, buffering, cors, max_in_flight};
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
@@ -31,6 +32,8 @@ pub(super) enum Admitted {
     Forward,
     /// To nobody: the gateway answers as its configuration says.
     Answer(Answer),
+    /// To nobody: the rest of the request cannot be had.
+    Broken(Box<Error>),
 }
 
 /// Sets the limits of this request's connection; nothing can be answered yet.
@@ -95,6 +98,13 @@ pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Ad
     if ctx.upgrade {
         session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
     }
+    if let Some(most) = route.buffer_request
+        && let Err(error) = buffering::fill(session, ctx, most).await
+    {
+        return Ok(Admitted::Broken(error));
+    }
+    // Last, so that nobody who is refused or slow takes a place.
+    max_in_flight::admit(ctx, &route).await?;
     choose_release(session.req_header(), service, ctx);
     Ok(Admitted::Forward)
 }

@@ -9,7 +9,7 @@ use gateway_core::config::model::Failover;
 use gateway_core::endpoint::InFlight;
 use gateway_core::outcome::Outcome;
 use gateway_core::websocket::{FrameWatch, GOING_AWAY};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, PeerOptions};
@@ -17,8 +17,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Attempt, Chosen, Context};
 use super::patience::Patience;
+use super::policy::buffering::Buffered;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
+use crate::files::SHARES;
 use crate::upstream::ejection;
 use crate::upstream::{Endpoint, Release, Service, TUNNEL_IDLE};
 
@@ -43,9 +45,9 @@ pub(super) fn begin(session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer
     }
     let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
-    // What came of the body passes through again.
-    ctx.body_bytes = 0;
     ctx.rejection = None;
+    // Each try sends the body from its beginning.
+    ctx.body_bytes = 0;
     let patience = patience(session, ctx);
     let attempt = Attempt::new(endpoint, in_flight, patience);
     let mut peer = Box::new(attempt.endpoint.peer.clone());
@@ -144,8 +146,16 @@ fn recount(ctx: &mut Context) {
 }
 
 /// A connection is there, new or from the pool.
-pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
-    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return };
+///
+/// # Errors
+/// An error that [`super::respond::fail`] answers with 503 when a new one takes of the files that are kept back.
+pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) -> Result<()> {
+    if !reused && SHARES.are_used_up_by(socket) {
+        end(ctx, Outcome::Local, Next::Nothing);
+        ctx.answer_fields.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        return refuse(ctx, Rejection::Overloaded);
+    }
+    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
     if !reused {
         ctx.connected = Some(attempt.started.elapsed());
     }
@@ -156,6 +166,7 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) {
         let limit = attempt.patience.at(ctx.body_done, false);
         attempt.watchdog = Watchdog::watch(socket, limit, ctx.deadline);
     }
+    Ok(())
 }
 
 /// A response header is there. Interim answers pass through here too.
@@ -309,15 +320,17 @@ fn settle(session: &Session, ctx: &mut Context, outcome: Outcome, unsent: bool) 
 }
 
 /// Whether a request can be sent again: nothing has been answered, and all of it is at hand.
-fn is_repeatable(session: &Session) -> bool {
-    session.response_written().is_none() && !session.as_ref().retry_buffer_truncated()
+fn is_repeatable(session: &Session, ctx: &Context) -> bool {
+    let at_hand = !session.as_ref().retry_buffer_truncated()
+        || ctx.buffered.as_deref().is_some_and(Buffered::is_untouched);
+    session.response_written().is_none() && at_hand
 }
 
 fn wants_retry(session: &Session, ctx: &Context, outcome: Outcome, unsent: bool) -> bool {
     let Some(Chosen { service, release, .. }) = &ctx.chosen else { return false };
     let retry = &service.definition.retry;
     let Some(failure) = outcome.failure(&retry.on) else { return false };
-    let may = is_repeatable(session) && (unsent || session.req_header().method.is_safe());
+    let may = is_repeatable(session, ctx) && (unsent || session.req_header().method.is_safe());
     // A canary's own second endpoint comes before stable only where there is no failover.
     let elsewhere = service.definition.rollout.failover.is_some() && release.index != service.stable().index;
     if !may || elsewhere || ctx.attempts > retry.attempts || !service.budgets.retry.spend(Instant::now()) {
@@ -332,7 +345,7 @@ fn wants_failover(session: &Session, ctx: &Context, outcome: Outcome, unsent: bo
     let Some(Failover { on, methods, .. }) = &service.definition.rollout.failover else { return false };
     outcome.failure(on).is_some()
         && release.index != service.stable().index
-        && is_repeatable(session)
+        && is_repeatable(session, ctx)
         && (unsent || methods.contains(&session.req_header().method))
         && !ctx.upgrade
         && service.budgets.failover.spend(Instant::now())

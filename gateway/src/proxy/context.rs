@@ -12,7 +12,10 @@ use http::{HeaderName, HeaderValue};
 
 use super::mirror::Draft;
 use super::patience::Patience;
+use super::policy::buffering::Buffered;
+use super::policy::max_in_flight::Held;
 use super::rejection::Rejection;
+use super::shape::compress::Compression;
 use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
 use crate::snapshot::{Route, Snapshot};
@@ -57,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) body_done: bool,
     /// How many bytes of body the client announced.
     pub(crate) body_length: Option<u64>,
+    /// What was read of the body before anybody was asked.
+    pub(crate) buffered: Option<Box<Buffered>>,
     /// Whether the client asks to switch protocols (WebSocket).
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
@@ -65,8 +70,12 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
     pub(crate) in_flight: Option<Occupied>,
+    /// Its places among those the route and the service serve at a time.
+    pub(crate) held: Held,
     /// Fields for whatever answers this request, the gateway or an origin.
     pub(crate) answer_fields: Vec<(HeaderName, HeaderValue)>,
+    /// The coding the answer's body is given.
+    pub(crate) compression: Option<Box<Compression>>,
     /// The origin's side of a WebSocket.
     pub(crate) frames: FrameWatch,
     /// A copy for another service, while its body is still coming.
@@ -147,12 +156,15 @@ impl Context {
             body_bytes: 0,
             body_done: false,
             body_length: None,
+            buffered: None,
             upgrade: false,
             deadline: None,
             connected: None,
             first_byte: None,
             in_flight: None,
+            held: Held::default(),
             answer_fields: Vec::new(),
+            compression: None,
             frames: FrameWatch::default(),
             mirror: None,
             failing_over: false,

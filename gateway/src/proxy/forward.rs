@@ -15,6 +15,7 @@ use pingora::{Error, ErrorType, Result};
 use super::context::Context;
 use super::identity::TRACE_PARENT;
 use super::mirror;
+use super::policy::buffering;
 use super::rejection::Rejection;
 use super::shape;
 
@@ -57,6 +58,7 @@ fn edit_request(asked: &RequestHeader, upstream: &mut request::Parts, ctx: &Cont
         headers.remove(header::AUTHORIZATION);
     }
     shape::request(headers, ctx);
+    buffering::request(headers, ctx);
     let snapshot = &ctx.snapshot;
     headers.insert(snapshot.model.request_id.clone(), ctx.request_id.clone());
     if !ctx.trace_inbound {
@@ -181,6 +183,7 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &
     if ctx.upgrade {
         return Ok(());
     }
+    buffering::prepend(body, ctx);
     ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
     ctx.body_done |= end_of_stream;
     if let Some(attempt) = &ctx.attempt {

@@ -2,8 +2,10 @@
 
 pub(crate) mod access;
 pub(crate) mod basic_auth;
+pub(crate) mod buffering;
 pub(crate) mod cors;
 pub(crate) mod maintenance;
+pub(crate) mod max_in_flight;
 pub(crate) mod rate_limits;
 
 use pingora::proxy::Session;

@@ -10,6 +10,7 @@ use pingora::{Error, ErrorSource};
 
 use super::attempt::{self, Next};
 use super::context::Context;
+use super::policy::max_in_flight::Held;
 use crate::listener::connection::Phase;
 use crate::runtime::Runtime;
 use crate::telemetry::access_log::{Entry, Text, Timers};
@@ -30,6 +31,7 @@ pub(super) fn finish(runtime: &Runtime, session: &mut Session, error: Option<&Er
         runtime.access_log.log(entry(session, ctx, status, metrics, timers));
     }
     ctx.in_flight = None;
+    ctx.held = Held::default();
     if let Some(connection) = &ctx.connection {
         connection.enter(Phase::Idle);
     }

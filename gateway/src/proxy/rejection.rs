@@ -27,6 +27,8 @@ pub(crate) enum Rejection {
     AuthOverloaded,
     /// A rate limit is used up.
     RateLimited,
+    /// The route or its service has as many requests in flight as it may have.
+    Overloaded,
     /// More body than the route takes.
     BodyTooLarge,
     /// The client fell silent in the middle of its body.
@@ -56,6 +58,7 @@ impl Rejection {
             Self::Unauthorized => StatusCode::UNAUTHORIZED, // RFC 9110 §15.5.2
             Self::AuthOverloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS, // RFC 6585 §4
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE, // RFC 9110 §15.6.4
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -78,6 +81,7 @@ impl Rejection {
             Self::Unauthorized => "unauthorized",
             Self::AuthOverloaded => "auth_overloaded",
             Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
             Self::NoRoute => "no_route",
@@ -98,6 +102,7 @@ impl Rejection {
             Self::Denied | Self::Unauthorized => Termination::Denied,
             Self::AuthOverloaded => Termination::AuthOverloaded,
             Self::RateLimited => Termination::Limited,
+            Self::Overloaded => Termination::Overloaded,
             Self::BodyTooLarge => Termination::BodyTooLarge,
             Self::RequestTimeout => Termination::TimedOut,
             Self::NoRoute => Termination::NoRoute,

@@ -1,5 +1,6 @@
 //! What a route changes on requests and answers that pass it; a route that changes nothing pays nothing.
 
+pub(crate) mod compress;
 pub(crate) mod headers;
 pub(crate) mod rewrite;
 

@@ -139,6 +139,19 @@ labels!(
     }
 );
 labels!(
+    /// What a limit on the requests in flight said to a request.
+    InFlightDecision = "decision" {
+        /// There was room.
+        Passed = "passed",
+        /// It waited, and then there was room.
+        Queued = "queued",
+        /// It was refused: as many waited as may.
+        Full = "full",
+        /// It was refused: it had waited for as long as it may.
+        TimedOut = "timed_out",
+    }
+);
+labels!(
     /// Why a canary was rolled back.
     Rollback = "reason" {
         /// [`Breach::ErrorRate`].

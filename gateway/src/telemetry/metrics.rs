@@ -16,9 +16,11 @@ use super::counters::ShardedCounter;
 use super::family::{self, Family, Single};
 use super::instruments::{CounterBy, Gauge, Histogram, Occupancy, Occupied, OneOf, RequestCounts};
 use super::labels::{
-    AuthDecision, BadRequest, Handshake, LimitDecision, Mirrored, Notification, Reload, Rollback,
+    AuthDecision, BadRequest, Handshake, InFlightDecision, LimitDecision, Mirrored, Notification, Reload,
+    Rollback,
 };
 use super::process;
+use crate::limits::registry::Place;
 
 /// The route label of requests that no route matched.
 pub const UNMATCHED: &str = "unmatched";
@@ -47,6 +49,8 @@ pub struct Metrics {
     certificates: Family<Gauge, 2>,
     handshakes: Family<CounterBy<Handshake>, 1>,
     connections: Family<Occupancy, 1>,
+    connections_refused: Family<ShardedCounter, 1>,
+    max_connections: Single<Gauge>,
     bad_requests: Family<CounterBy<BadRequest>, 1>,
     rate_limits: Family<CounterBy<LimitDecision>, 1>,
     maintenance: Family<Gauge, 1>,
@@ -54,6 +58,8 @@ pub struct Metrics {
     mirrors: Family<CounterBy<Mirrored>, 2>,
     mirrors_in_flight: Family<Occupancy, 2>,
     auth: Family<CounterBy<AuthDecision>, 1>,
+    in_flight_decisions: Family<CounterBy<InFlightDecision>, 2>,
+    in_flight_waiting: Family<Occupancy, 2>,
     access_log_dropped: Single<ShardedCounter>,
     build: Single<Gauge, 1>,
 }
@@ -63,7 +69,7 @@ impl Metrics {
     pub fn new(loaded: SystemTime) -> Self {
         const SERVED: [&str; 3] = ["route", "service", "release"];
         const RELEASE: [&str; 2] = ["service", "release"];
-        const MIRROR: [&str; 2] = ["route", "service"];
+        const LIMITED: [&str; 2] = ["route", "service"];
         let metrics = Self {
             requests: Family::new("http_requests_total", "Finished requests.", SERVED),
             request_durations: Family::new(
@@ -135,6 +141,16 @@ impl Metrics {
             ),
             handshakes: Family::new("tls_handshakes_total", "TLS handshakes with clients.", ["listener"]),
             connections: Family::new("connections", "Open client connections.", ["listener"]),
+            connections_refused: Family::new(
+                "connections_refused_total",
+                "New connections closed at once: there were `max_connections` already.",
+                ["listener"],
+            ),
+            max_connections: Single::new(
+                "max_connections",
+                "Client connections there may be at a time, on all listeners.",
+                [],
+            ),
             bad_requests: Family::new(
                 "bad_requests_total",
                 "Connections and requests refused for their form.",
@@ -151,13 +167,23 @@ impl Metrics {
                 "1 while the kill switch sends everything to stable.",
                 [],
             ),
-            mirrors: Family::new("mirror_requests_total", "Copies of requests for another service.", MIRROR),
+            mirrors: Family::new("mirror_requests_total", "Copies of requests for another service.", LIMITED),
             mirrors_in_flight: Family::new(
                 "mirror_requests_in_flight",
                 "Copies that are being made or on their way.",
-                MIRROR,
+                LIMITED,
             ),
             auth: Family::new("auth_decisions_total", "Requests that were asked for credentials.", ["route"]),
+            in_flight_decisions: Family::new(
+                "in_flight_decisions_total",
+                "Requests that the `max_in_flight` of a route or a service was asked about.",
+                LIMITED,
+            ),
+            in_flight_waiting: Family::new(
+                "in_flight_waiting",
+                "Requests that wait because the route or the service serves as many as it may.",
+                LIMITED,
+            ),
             access_log_dropped: Single::new(
                 "access_log_dropped_total",
                 "Access log lines that were lost: the queue was full or the target took no more.",
@@ -224,9 +250,15 @@ impl Metrics {
         let labels = [listener.as_str()];
         ListenerMetrics {
             connections: self.connections.series(labels),
+            refused: self.connections_refused.series(labels),
             handshakes: self.handshakes.series(labels),
             bad_requests: self.bad_requests.series(labels),
         }
+    }
+
+    /// Shows how many client connections there may be.
+    pub fn set_max_connections(&self, most: u32) {
+        self.max_connections.handle.set(f64::from(most));
     }
 
     /// What a rate limit says to requests.
@@ -256,6 +288,15 @@ impl Metrics {
     /// What became of requests on a route that asks for credentials.
     pub fn auth(&self, route: &RouteName) -> Arc<CounterBy<AuthDecision>> {
         self.auth.series([route.as_str()])
+    }
+
+    /// What the `max_in_flight` of a place says to requests, and how many wait.
+    pub(crate) fn max_in_flight(&self, place: &Place) -> (Arc<CounterBy<InFlightDecision>>, Arc<Occupancy>) {
+        let labels = match place {
+            Place::Route(route) => [route.as_str(), ""],
+            Place::Service(service) => ["", service.as_str()],
+        };
+        (self.in_flight_decisions.series(labels), self.in_flight_waiting.series(labels))
     }
 
     /// What is shown of a service's rollouts.
@@ -337,6 +378,8 @@ impl Metrics {
             self.certificates.collect(),
             self.handshakes.collect(),
             self.connections.collect(),
+            self.connections_refused.collect(),
+            self.max_connections.collect(),
             self.bad_requests.collect(),
             self.rate_limits.collect(),
             self.maintenance.collect(),
@@ -344,6 +387,8 @@ impl Metrics {
             self.mirrors.collect(),
             self.mirrors_in_flight.collect(),
             self.auth.collect(),
+            self.in_flight_decisions.collect(),
+            self.in_flight_waiting.collect(),
             self.access_log_dropped.collect(),
             self.build.collect(),
         ];
@@ -436,6 +481,8 @@ pub struct MirrorMetrics {
 #[derive(Debug, Clone)]
 pub struct ListenerMetrics {
     connections: Arc<Occupancy>,
+    /// Closed at once for want of room.
+    pub refused: Arc<ShardedCounter>,
     /// How TLS handshakes ended.
     pub handshakes: Arc<CounterBy<Handshake>>,
     /// What was refused for its form.

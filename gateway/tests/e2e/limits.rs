@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, Request};
 
 use crate::support::connection::{End, Raw};
-use crate::support::{Behaviour, Config, Gateway, ONE_ORIGIN, Origin, own_answer};
+use crate::support::{Behaviour, Config, Gateway, ONE_ORIGIN, Origin, one_origin, own_answer};
 
 /// Both listeners with these limits, everything to `{origin}`.
 fn limited(limits: &str, origin: &Origin) -> Config {
@@ -90,6 +90,25 @@ async fn headers_over_the_limits_are_431() {
         assert_eq!(many(25).await.status, 431, "http2 {http2}");
     }
     assert_eq!(origin.hits(), 4);
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_too_large_is_431_and_counted() {
+    let origin = Origin::always(200).start().await;
+    let gateway = Gateway::run(one_origin(&origin)).await;
+    for http2 in [false, true] {
+        let request = || if http2 { gateway.get("/").http2() } else { gateway.get("/") };
+        let cookie = |bytes: usize| request().header("cookie", &format!("session={}", "a".repeat(bytes)));
+        assert_eq!(cookie(24 << 10).await.status, 200, "http2 {http2}");
+        assert_eq!(cookie(40 << 10).await.status, 431, "http2 {http2}");
+        // Several cookies are as large as one.
+        let many = (0..40).fold(request(), |request, at| {
+            request.header("cookie", &format!("c{at}={}", "a".repeat(1 << 10)))
+        });
+        assert_eq!(many.await.status, 431, "http2 {http2}");
+    }
+    assert_eq!(origin.hits(), 2);
+    gateway.counted("bad_requests_total", &[("reason", "header_too_large")], 4.0).await;
 }
 
 #[tokio::test]

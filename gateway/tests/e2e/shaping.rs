@@ -340,3 +340,46 @@ async fn only_named_origins_may_read_answers() {
         .header("origin", "https://evil.example");
     assert_eq!(twice.await.header("access-control-allow-origin"), None);
 }
+
+#[tokio::test]
+async fn what_fills_a_placeholder_cannot_begin_another_field() {
+    let origin = Origin::always(200).named("api").start().await;
+    let edits = "set: { x-who: \"${host} ${request_id} ${client_ip}\" }";
+    let yaml = format!(
+        "client_ip: {{ trusted_proxies: [127.0.0.1] }}\n{BOTH_LISTENERS}\
+         services: {{ api: {{ endpoints: [\"{{api}}\"] }} }}\n\
+         routes: {{ all: {{ service: api, headers: {{ request: {{ {edits} }}, response: {{ {edits} }} }} }} }}\n"
+    );
+    let gateway = Gateway::run(Config::new(yaml).origin(&origin)).await;
+    let usual = "Host: shop.example";
+    for fields in [
+        format!("{usual}\r\nX-Request-Id: a\rEvil: 1"),
+        format!("{usual}\r\nX-Request-Id: a\r\n Evil: 1"),
+        format!("{usual}\r\nX-Request-Id: a\nEvil : 1"),
+        format!("{usual}\r\nX-Request-Id: a\0Evil: 1"),
+        format!("{usual}\r\nX-Request-Id: a%0d%0aEvil: 1"),
+        format!("{usual}\r\nX-Request-Id: <b>\u{e4}</b>"),
+        format!("{usual}\r\nX-Request-Id: {}", "a".repeat(500)),
+        format!("{usual}\r\nX-Forwarded-For: 192.0.2.1\rEvil: 1"),
+        format!("{usual}\r\nX-Forwarded-For: 192.0.2.1%0d%0aEvil: 1"),
+        "Host: shop.example\rEvil: 1".to_owned(),
+        "Host: shop.example\r\n Evil: 1".to_owned(),
+        "Host: shop.example%0d%0aEvil:1".to_owned(),
+        "Host: sh\u{f6}p.example".to_owned(),
+    ] {
+        let hits = origin.hits();
+        let mut raw = gateway.raw_tcp().await;
+        raw.send(format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+        let answer = raw.answer().await;
+        assert_eq!(answer.header("evil"), None, "{fields:?}: {}", answer.head);
+        assert!(answer.status == 400 || answer.status == 200, "{fields:?}: {}", answer.head);
+        let who = answer.header("x-who").unwrap_or("shop.example - 127.0.0.1");
+        let plain = |c: char| c.is_ascii_alphanumeric() || " .-".contains(c);
+        assert!(who.starts_with("shop.example ") && who.chars().all(plain), "{fields:?}: {who:?}");
+        if origin.hits() > hits {
+            let seen = origin.last_request();
+            assert_eq!((seen.header("evil"), seen.header("x-who")), (None, Some(who)), "{fields:?}");
+        }
+    }
+    assert!(origin.hits() > 0, "some are harmless");
+}

@@ -65,6 +65,7 @@ pub(super) async fn answer(
     let (mut head, incoming) = request.into_parts();
     let entry = Entry::new(&head, connection.number);
     connection.state.record(&entry);
+    let _unanswered = connection.state.unanswered();
     let reused = connection.begun.fetch_add(1, Ordering::Relaxed) > 0;
     let script = connection.state.script(head.uri.path());
     let Turn { status, delay, fault, ending } = script.next();

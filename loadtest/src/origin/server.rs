@@ -31,6 +31,8 @@ pub(super) struct State {
     entries: Mutex<Vec<Entry>>,
     hits: AtomicUsize,
     endings: Mutex<BTreeMap<Ending, (u64, SystemTime)>>,
+    unanswered: AtomicUsize,
+    most_unanswered: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
     sent: AtomicU64,
@@ -56,6 +58,8 @@ impl State {
             entries: Mutex::new(Vec::new()),
             hits: AtomicUsize::new(0),
             endings: Mutex::default(),
+            unanswered: AtomicUsize::new(0),
+            most_unanswered: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
@@ -83,6 +87,17 @@ impl State {
     /// Counts how a request will end.
     pub(super) fn ends(&self, ending: Ending) {
         self.endings.lock().entry(ending).or_insert_with(|| (0, SystemTime::now())).0 += 1;
+    }
+
+    pub(super) fn most_at_once(&self) -> usize {
+        self.most_unanswered.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as unanswered until the guard goes.
+    pub(super) fn unanswered(self: &Arc<Self>) -> Unanswered {
+        let now = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_unanswered.fetch_max(now, Ordering::Relaxed);
+        Unanswered(Arc::clone(self))
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -126,6 +141,15 @@ impl State {
     /// Ends when the origin does.
     pub(super) fn running(&self) -> watch::Receiver<()> {
         self.running.subscribe()
+    }
+}
+
+/// A request whose answer has not begun.
+pub(super) struct Unanswered(Arc<State>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

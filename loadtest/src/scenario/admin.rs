@@ -1,7 +1,7 @@
 //! The gateway's admin API, over its unix socket: single calls, and the stream of what happens to rollouts.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -65,6 +65,21 @@ pub(super) struct Counts {
     pub(super) attempts: u64,
     pub(super) failures: u64,
     pub(super) slow: u64,
+}
+
+impl Event {
+    /// When it happened.
+    pub(super) fn time(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::try_from_secs_f64(self.at).unwrap_or_default()
+    }
+
+    /// In a few words.
+    pub(super) fn mark(&self) -> String {
+        match (self.kind.as_str(), &self.change.canary) {
+            ("started" | "promoted", Some(canary)) => format!("{canary} at {} %", self.change.weight),
+            (kind, _) => kind.replace('_', " "),
+        }
+    }
 }
 
 impl Admin {

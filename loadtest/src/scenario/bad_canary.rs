@@ -27,21 +27,22 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let rolled_back = stage.event("rolled_back").await?;
     stage.phase_to_its_end("while it fails").await;
 
-    let reached = shop.second.hits();
     stage.reload(&file, "the same file again").await?;
-    stage.rest(0.25).await;
-    let reached_after = (shop.second.hits() - reached) as u64;
+    let reached = stage.rest_watching(&shop.second, 0.25).await;
 
+    let begun = shop.second.first(Ending::Status(500));
+    let detection = rolled_back.map(|event| Detection::of(&event, |counts| counts.failures, begun));
+    let failures = detection.as_ref().map(|detection| detection.against);
     let mut outcome = stage.end(NAME).await;
-    let counts = rolled_back.as_ref().map(|event| event.change.evidence.canary.clone());
-    let after = outcome.seen("after").map_or(0, |after| after.requests);
     outcome.promises = vec![
         Promise::no_failures("users see no failure of the canary", &outcome.summary),
-        Promise::at_most("failures until it is out", counts.as_ref().map(|counts| counts.failures), FAILURES),
-        Promise::none("it stays out, also after a reload: requests that reach it", reached_after, after),
+        Promise::at_most("failures until it is out", failures, FAILURES),
+        Promise::none(
+            "it stays out, also after a reload: requests that reach it",
+            reached,
+            outcome.after().requests,
+        ),
     ];
-    outcome.detection = rolled_back.zip(counts).map(|(event, counts)| {
-        Detection::new(counts.attempts, counts.failures, shop.second.first(Ending::Status(500)), event.time())
-    });
+    outcome.detection = detection;
     Ok(outcome)
 }

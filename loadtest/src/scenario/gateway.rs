@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -161,11 +162,9 @@ fn write(directory: &Path, port: u16, body: &str) -> io::Result<()> {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if let Ok(id) = libc::pid_t::try_from(self.child.id())
-            && matches!(self.child.try_wait(), Ok(None))
-        {
-            // SAFETY: a plain system call; the child was just seen running and has not been waited for, so the id is its own.
-            unsafe { libc::kill(id, libc::SIGTERM) };
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // It may end by itself at this moment; it has not been waited for, so the id is still nobody else's.
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
         let asked = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < STOP {

@@ -23,21 +23,22 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     stage.phase("at 50 %");
     let completed = stage.event("completed").await?;
     stage.phase_to_its_end("at 100 %").await;
-    let reached = shop.first.hits();
-    stage.rest(0.25).await;
-    let stayed = (shop.first.hits() - reached) as u64;
+    let stayed = stage.rest_watching(&shop.first, 0.25).await;
 
     let steps = [stage.events.all("promoted"), stage.events.all("completed")].concat();
     let proof = steps.iter().map(|step| step.change.evidence.canary.attempts).min();
     let taken_back = stage.events.all("rolled_back").len() as u64;
     let mut outcome = stage.end(NAME).await;
-    let after = outcome.seen("after").map_or(0, |after| after.requests);
     outcome.promises = vec![
         Promise::so("it is promoted step by step, to the end", completed.is_some()),
         Promise::at_least("attempts that prove each step", proof, PROOF),
         Promise::at_most("times it is taken back", Some(taken_back), 0),
         Promise::no_failures("users see no failure", &outcome.summary),
-        Promise::none(&format!("{SECOND} has everything: requests to the old release"), stayed, after),
+        Promise::none(
+            &format!("{SECOND} has everything: requests to the old release"),
+            stayed,
+            outcome.after().requests,
+        ),
     ];
     Ok(outcome)
 }

@@ -10,6 +10,7 @@ use loadtest::units::{count, milliseconds};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::admin::{Counts, Event};
 use super::promise::Promise;
 use crate::Problem;
 
@@ -61,9 +62,11 @@ pub(super) struct Detection {
 }
 
 impl Detection {
-    /// From `begun`, by the same clock.
-    pub(super) fn new(attempts: u64, against: u64, begun: Option<SystemTime>, ended: SystemTime) -> Self {
-        Self { attempts, against, took: begun.and_then(|begun| ended.duration_since(begun).ok()) }
+    /// By the record of the change; `begun` is when it went wrong, `against` what spoke for that.
+    pub(super) fn of(event: &Event, against: fn(&Counts) -> u64, begun: Option<SystemTime>) -> Self {
+        let counts = &event.change.evidence.canary;
+        let took = begun.and_then(|begun| event.time().duration_since(begun).ok());
+        Self { attempts: counts.attempts, against: against(counts), took }
     }
 }
 
@@ -84,9 +87,9 @@ impl Outcome {
         broken.map(|promise| promise.name.as_str()).collect()
     }
 
-    /// What a phase saw, by its name.
-    pub(super) fn seen(&self, phase: &str) -> Option<&Summary> {
-        self.phases.iter().find(|one| one.name == phase).map(|one| &one.seen)
+    /// What the last phase saw.
+    pub(super) fn after(&self) -> &Summary {
+        self.phases.last().map_or(&self.summary, |phase| &phase.seen)
     }
 
     /// Writes its pictures into a directory, as SVG and PNG.

@@ -32,15 +32,12 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let reason = held.and_then(|event| event.change.reason).unwrap_or_else(|| "not at all".to_owned());
     let weight = rollout["weight"].as_f64().unwrap_or(0.0);
     let mut outcome = stage.end(NAME).await;
-    let after = outcome.seen("after").cloned();
     outcome.promises = vec![
         Promise::that("the rollout is held", reason == "baseline_incident", reason, "baseline_incident"),
         Promise::at_most(&format!("times {SECOND} is rolled back"), Some(taken_back), 0),
         Promise::that("its share stays", weight == 10.0, format!("{weight} %"), "10 %"),
+        Promise::no_failures("users are served as soon as it is over", outcome.after()),
     ];
-    outcome
-        .promises
-        .extend(after.map(|after| Promise::no_failures("users are served as soon as it is over", &after)));
     Ok(outcome)
 }
 

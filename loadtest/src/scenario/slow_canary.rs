@@ -35,20 +35,17 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     // Those that it has already are answered, too.
     tokio::time::sleep(SLOW).await;
     stage.phase_to_its_end("while it has a part").await;
-    let reached = shop.second.hits();
-    stage.rest(0.25).await;
-    let reached_after = (shop.second.hits() - reached) as u64;
+    let reached = stage.rest_watching(&shop.second, 0.25).await;
 
+    let begun = shop.second.first(Ending::Status(200));
+    let detection = rolled_back.map(|event| Detection::of(&event, |counts| counts.slow, begun));
+    let slow = detection.as_ref().map(|detection| detection.against);
     let mut outcome = stage.end(NAME).await;
-    let counts = rolled_back.as_ref().map(|event| event.change.evidence.canary.clone());
-    let after = outcome.seen("after").map_or(0, |after| after.requests);
     outcome.promises = vec![
-        Promise::at_most("slow answers until it is out", counts.as_ref().map(|counts| counts.slow), ANSWERS),
+        Promise::at_most("slow answers until it is out", slow, ANSWERS),
         Promise::no_failures("users see no failure", &outcome.summary),
-        Promise::none("it stays out: requests that reach it", reached_after, after),
+        Promise::none("it stays out: requests that reach it", reached, outcome.after().requests),
     ];
-    outcome.detection = rolled_back.zip(counts).map(|(event, counts)| {
-        Detection::new(counts.attempts, counts.slow, shop.second.first(Ending::Status(200)), event.time())
-    });
+    outcome.detection = detection;
     Ok(outcome)
 }

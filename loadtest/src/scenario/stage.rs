@@ -1,9 +1,10 @@
 //! A scenario under way: the gateway, users who send requests through it, and what is told meanwhile.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, Uri};
 use loadtest::load::{Keys, Load, Running, Series};
+use loadtest::origin::Origin;
 use loadtest::picture::{Mark, Picture};
 use tokio::time::{Instant, sleep};
 
@@ -28,10 +29,11 @@ const UNDER_WAY: Duration = Duration::from_millis(300);
 
 /// The gateway and its users; everything ends with this value.
 pub(super) struct Stage {
-    pub(super) gateway: Gateway,
-    pub(super) events: Events,
-    setting: Setting,
+    // What asks the gateway ends before it, so that it has nothing to wait for.
     running: Running,
+    pub(super) events: Events,
+    pub(super) gateway: Gateway,
+    setting: Setting,
     began: SystemTime,
     phases: Vec<Phase>,
     moments: Vec<Moment>,
@@ -64,6 +66,13 @@ impl Stage {
     /// Lets users go on for a share of the scenario's length.
     pub(super) async fn rest(&self, share: f64) {
         sleep(self.setting.length.mul_f64(share)).await;
+    }
+
+    /// As [`Self::rest`]; how many requests reach this origin meanwhile.
+    pub(super) async fn rest_watching(&self, origin: &Origin, share: f64) -> u64 {
+        let before = origin.hits();
+        self.rest(share).await;
+        (origin.hits() - before) as u64
     }
 
     /// Ends a phase: what ended since the last one belongs to it.
@@ -140,21 +149,6 @@ impl Stage {
             summary: report.summary,
             pictures: vec![(name.to_owned(), picture)],
             log_tail,
-        }
-    }
-}
-
-impl Event {
-    /// When it happened.
-    pub(super) fn time(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::try_from_secs_f64(self.at).unwrap_or_default()
-    }
-
-    /// In a few words.
-    fn mark(&self) -> String {
-        match (self.kind.as_str(), &self.change.canary) {
-            ("started" | "promoted", Some(canary)) => format!("{canary} at {} %", self.change.weight),
-            (kind, _) => kind.replace('_', " "),
         }
     }
 }

@@ -64,6 +64,7 @@ pub fn changes(old: &Gateway, new: &Gateway) -> Vec<Change> {
     let mut key = |what, same: bool| changes.extend((!same).then(|| plain(what, false)));
     key("admin.token", old.admin.token == new.admin.token);
     key("fleet", old.fleet == new.fleet);
+    key("runtime.max_connections", old.runtime.max_connections == new.runtime.max_connections);
     key("runtime.drain", old.runtime.drain == new.runtime.drain);
     key("runtime.nameservers", old.runtime.nameservers == new.runtime.nameservers);
     key("metrics.namespace", old.metrics_namespace == new.metrics_namespace);
@@ -165,7 +166,7 @@ routes: { web: { service: web } }
                 "http: { proxy_protocol: false, address: \"127.0.0.1:8082\"",
             )
             .replace("other", "another")
-            + "admin: { listen: \"127.0.0.1:9902\" }\nstate: { path: s }\nruntime: { threads: 2, drain: 5s, nameservers: 10.0.0.2 }\n";
+            + "admin: { listen: \"127.0.0.1:9902\" }\nstate: { path: s }\nruntime: { threads: 2, max_connections: 9, drain: 5s, nameservers: 10.0.0.2 }\n";
         let expected = [
             "admin.listen: cannot change without a restart",
             "state.path: cannot change without a restart",
@@ -173,6 +174,7 @@ routes: { web: { service: web } }
             "listener http: address cannot change without a restart",
             "listener another: cannot be added without a restart",
             "listener other: cannot be removed without a restart",
+            "runtime.max_connections changed",
             "runtime.drain changed",
             "runtime.nameservers changed",
         ];

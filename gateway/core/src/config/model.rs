@@ -105,6 +105,8 @@ pub struct Fleet {
 pub struct Runtime {
     /// Worker threads; `None` is one for each processor this process may use.
     pub threads: Option<usize>,
+    /// Connections of clients at a time; `None` is as many as the limit of open files holds.
+    pub max_connections: Option<At<u32>>,
     /// How long requests in flight may take after a SIGTERM.
     pub drain: Duration,
     /// Asked for the host names of endpoints; none: those of the system.
@@ -255,6 +257,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// TLS towards origins.
     pub tls: Option<UpstreamTls>,
+    /// How many requests are served at a time, over all routes.
+    pub max_in_flight: Option<MaxInFlight>,
 }
 
 /// One deployed version of a service.
@@ -684,6 +688,20 @@ pub enum StoreDown {
     Deny,
 }
 
+/// The largest request body that can be kept: what the proxy can send to an origin a second time.
+pub const BUFFERABLE: ByteSize = ByteSize(64 << 10);
+
+/// How many requests are served at a time, and how many wait; more are 503.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxInFlight {
+    /// Served at a time, at least 1.
+    pub requests: u32,
+    /// Waiting at a time; 0 lets none wait.
+    pub queue: u32,
+    /// How long one may wait.
+    pub wait: Duration,
+}
+
 /// What goes where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -695,8 +713,12 @@ pub struct Route {
     pub limits: Vec<LimitName>,
     /// The largest request body; more is 413.
     pub body_limit: ByteSize,
+    /// Bodies of up to this size, which is at most [`BUFFERABLE`], are read whole before the service is asked.
+    pub buffer_request: Option<ByteSize>,
     /// From the request's header to the answer's end; more is 504.
     pub timeout: Option<Duration>,
+    /// How many requests are served at a time.
+    pub max_in_flight: Option<MaxInFlight>,
     /// Clients that may come; empty lets all.
     pub allow: Vec<IpNet>,
     /// Clients that may not.

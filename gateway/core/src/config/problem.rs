@@ -74,6 +74,8 @@ codes! {
     UnknownLimit = "unknown_limit",
     /// Two things that exclude each other.
     Conflict = "conflict",
+    /// More connections than the process may have open files for.
+    TooManyFiles = "too_many_files",
     /// Two listeners on one address.
     AddressTaken = "address_taken",
     /// Two routes that ask for exactly the same requests.

@@ -29,6 +29,7 @@ pub(crate) struct Place {
     http: Port,
     admin: Port,
     environment: Vec<(String, String)>,
+    open_files: Option<u64>,
 }
 
 /// How a command ended.
@@ -63,9 +64,16 @@ impl Place {
         let directory = TempDir::with_prefix("gateway-e2e-").unwrap();
         certificates().write(&directory.path().join("certs"));
         let (https, http, admin) = (Port::reserve(), Port::reserve(), Port::reserve());
-        let place = Self { directory, https, http, admin, environment: config.environment.clone() };
+        let place =
+            Self { directory, https, http, admin, environment: config.environment.clone(), open_files: None };
         place.write_config(&config);
         place
+    }
+
+    /// What runs here may have so many files open, soft and hard.
+    pub(crate) fn open_files(mut self, most: u64) -> Self {
+        self.open_files = Some(most);
+        self
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -111,6 +119,18 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null()).kill_on_drop(true);
         command.env("NO_COLOR", "1").envs(self.environment.iter().cloned());
+        if let Some(most) = self.open_files {
+            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+            let bound = move || {
+                // SAFETY: the pointer is to a value that outlives the call.
+                match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            };
+            // SAFETY: between fork and exec it makes one system call and allocates nothing.
+            unsafe { command.pre_exec(bound) };
+        }
         command
     }
 

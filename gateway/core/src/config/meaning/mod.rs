@@ -26,7 +26,7 @@ use super::leaf::{Cidr, NameServer, Period};
 use super::model::{AccessLog, Admin, At, Fleet, Gateway, Runtime, Secret, Socket};
 use super::problem::{Code, Problem};
 use super::raw;
-use super::raw::value::{AccessLogFormat, AccessLogPath, Threads};
+use super::raw::value::{AccessLogFormat, AccessLogPath, MaxConnections, Threads};
 use crate::name::InvalidName;
 
 /// The only version of the grammar.
@@ -170,7 +170,10 @@ impl Meaning<'_> {
         let servers = raw.and_then(|raw| raw.nameservers.as_ref());
         let nameservers =
             servers.map_or_else(Vec::new, |list| list.as_slice().iter().map(|NameServer(at)| *at).collect());
-        Runtime { threads, drain, nameservers }
+        let connections = raw.and_then(|raw| raw.max_connections.as_ref());
+        let max_connections = connections
+            .and_then(|At { value: MaxConnections(most), span }| Some(At { value: (*most)?, span: *span }));
+        Runtime { threads, max_connections, drain, nameservers }
     }
 
     fn namespace(&mut self, file: &raw::File) -> String {

@@ -10,14 +10,16 @@ use crate::config::decode::Map;
 use crate::config::host::host_name;
 use crate::config::leaf::{FieldName, MethodName};
 use crate::config::model::{
-    At, BasicAuth, Cors, HeaderEdits, LimitScope, PathRewrite, RateLimit, Rewrite, StoreDown,
+    At, BUFFERABLE, BasicAuth, Cors, HeaderEdits, LimitScope, MaxInFlight, PathRewrite, RateLimit, Rewrite,
+    StoreDown,
 };
 use crate::config::problem::{Code, Problem};
 use crate::config::raw::route as raw;
-use crate::config::raw::value::HeaderText;
+use crate::config::raw::value::{self, HeaderText, MaxInFlightQueue};
 use crate::name::LimitName;
 use crate::password::PasswordHash;
 use crate::route::rule::{Match, PathRule};
+use crate::unit::ByteSize;
 
 /// Fields that frame a message or belong to one connection.
 pub(super) const OWN: &[&str] =
@@ -52,6 +54,36 @@ impl Meaning<'_> {
             when_store_down: raw.when_store_down.unwrap_or(StoreDown::Local),
             dry_run: raw.dry_run.unwrap_or(false),
         }
+    }
+
+    pub(super) fn buffer_request(&mut self, raw: Option<&At<ByteSize>>) -> Option<ByteSize> {
+        let At { value: size, span } = raw?;
+        if size.0 == 0 {
+            self.error(
+                Code::InvalidValue,
+                "nothing would be kept",
+                *span,
+                "leave it out to let bodies stream",
+            );
+        } else if size.0 > BUFFERABLE.0 {
+            let message = format!("a body of {size} cannot be kept");
+            let help = format!("at most {BUFFERABLE}: what the gateway can send again; larger bodies stream");
+            self.error(Code::InvalidValue, message, *span, help);
+        }
+        Some(*size)
+    }
+
+    /// Of a route or a service.
+    pub(super) fn max_in_flight(&mut self, raw: &value::MaxInFlight) -> MaxInFlight {
+        const WAIT: Duration = Duration::from_secs(1);
+        let (requests, queue, wait) = match raw {
+            value::MaxInFlight::Requests(requests) => (requests, None, None),
+            value::MaxInFlight::Queued(MaxInFlightQueue { requests, queue, wait }) => {
+                (requests, *queue, wait.as_ref())
+            }
+        };
+        let queue = queue.unwrap_or(requests.value);
+        MaxInFlight { requests: self.count(Some(requests), 1), queue, wait: self.period(wait, WAIT) }
     }
 
     pub(super) fn cors(&mut self, raw: &raw::Cors) -> Cors {

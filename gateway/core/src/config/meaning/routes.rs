@@ -48,7 +48,9 @@ impl Meaning<'_> {
         Some(Route {
             limits: self.limits(raw.limits.as_ref(), declared),
             body_limit: raw.body_limit.unwrap_or(BODY_LIMIT),
+            buffer_request: self.buffer_request(raw.buffer_request.as_ref()),
             timeout: raw.timeout.as_ref().map(|timeout| self.period(Some(timeout), timeout.value.0)),
+            max_in_flight: raw.max_in_flight.as_deref().map(|limit| self.max_in_flight(limit)),
             allow: super::nets(raw.allow.as_ref().map(|list| &list.0)),
             deny: super::nets(raw.deny.as_ref()),
             cors: raw.cors.as_ref().map(|cors| self.cors(cors)),

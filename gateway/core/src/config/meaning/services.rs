@@ -39,6 +39,7 @@ impl Meaning<'_> {
         let timeouts = self.timeouts(raw.timeouts.as_ref());
         let tls = raw.tls.as_ref().map(|tls| self.upstream_tls(&tls.value));
         let protocol = self.protocol(raw);
+        let max_in_flight = raw.max_in_flight.as_deref().map(|limit| self.max_in_flight(limit));
         let releases = self.releases(entry, raw)?;
         let stable = self.stable(entry, raw, &releases);
         let traffic = self.traffic(entry, raw, plan, stable.as_ref(), &releases);
@@ -55,6 +56,7 @@ impl Meaning<'_> {
             timeouts,
             protocol,
             tls,
+            max_in_flight,
         })
     }
 

@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 use listener::Listener;
 use route::{RateLimit, Route};
 use service::Service;
-use value::{AccessLogFormat, AccessLogPath, Threads};
+use value::{AccessLogFormat, AccessLogPath, MaxConnections, Threads};
 
 /// Reports the keys of the file that have to be there. They are optional for the reader, so that a file without them is
 /// still checked to its end.
@@ -42,7 +42,7 @@ mapping! {
         state: Option<State>,
         /// Several gateways act as one. Default: each alone.
         fleet: Option<Fleet>,
-        /// Threads, name servers and the end of the process.
+        /// Threads, connections, name servers and the end of the process.
         runtime: Option<Runtime>,
         /// How metrics are named.
         metrics: Option<Metrics>,
@@ -85,10 +85,13 @@ mapping! {
         redis: At<String>,
     }
 
-    /// Threads, name servers and the end of the process.
+    /// Threads, connections, name servers and the end of the process.
     pub(crate) struct Runtime {
         /// Worker threads; `auto` is one for each processor this process may use. Default: auto.
         threads: Option<Threads>,
+        /// Connections of clients at a time; more are closed at once. `auto` is as many as the limit of open files
+        /// holds, and no number is more. Default: auto.
+        max_connections: Option<At<MaxConnections>>,
         /// How long requests in flight may take after a SIGTERM. Default: 30s.
         drain: Option<Period>,
         /// Asked for the host names of endpoints. Default: those of the system.

@@ -1,6 +1,6 @@
 //! `routes` and `rate_limits`: what goes where, and under which policies.
 
-use super::value::{BodyText, HeaderText, ValueMatch};
+use super::value::{BodyText, HeaderText, MaxInFlight, ValueMatch};
 use crate::config::decode::{AtLeastOne, Map, OneOrMany, Rare, mapping};
 use crate::config::leaf::{
     Cidr, Expression, FieldName, FieldValue, FilePath, Host, MethodName, Period, Status, UrlPath,
@@ -23,8 +23,12 @@ mapping! {
         limits: Option<OneOrMany<At<String>>>,
         /// The largest request body; more is 413. Default: 10MiB.
         body_limit: Option<ByteSize>,
+        /// Bodies of up to this size, 64KiB at most, are read whole before the service is asked. Default: they stream.
+        buffer_request: Option<At<ByteSize>>,
         /// From the request's header to the answer's end; more is 504. Default: none.
         timeout: Option<At<Period>>,
+        /// How many requests are served at a time: a number, or `{ requests, queue, wait }`; more are 503. Default: any number.
+        max_in_flight: Option<Rare<MaxInFlight>>,
         /// Clients that may come; others get 403. Default: all.
         allow: Option<AtLeastOne<Cidr>>,
         /// Clients that get 403. Default: none.

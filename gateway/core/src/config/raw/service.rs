@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use super::listener::Certificate;
-use super::value::Sticky;
+use super::value::{MaxInFlight, Sticky};
 use crate::config::decode::{List, Map, OneOrMany, Rare, mapping};
 use crate::config::leaf::{Cidr, Failure, FieldName, FilePath, MethodName, Period};
 use crate::config::model::{Address, At, Balance, Gate, NotifyEvent, NotifyFormat, Protocol};
@@ -37,6 +37,8 @@ mapping! {
         protocol: Option<At<Protocol>>,
         /// TLS towards origins; `{}` verifies against the system's authorities. Default: in the clear.
         tls: Option<At<UpstreamTls>>,
+        /// How many requests of all routes are served at a time: a number, or `{ requests, queue, wait }`; more are 503. Default: any number.
+        max_in_flight: Option<Rare<MaxInFlight>>,
     }
 
     /// One deployed version of a service.

@@ -55,6 +55,27 @@ schema!(Threads, |_generator| json_schema!({ "anyOf": [
     { "type": "integer", "minimum": 1, "maximum": 1024 },
 ] }));
 
+/// `auto` or a number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaxConnections(pub(crate) Option<u32>);
+
+impl Leaf for MaxConnections {
+    const WHAT: &'static str = "a number of connections";
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Self(None)),
+            Ok(connections) if connections > 0 => Ok(Self(Some(connections))),
+            _ => Err(Fault::new(format!("`{text}` is neither `auto` nor a number of at least 1"))),
+        }
+    }
+}
+
+schema!(MaxConnections, |_generator| json_schema!({ "anyOf": [
+    { "const": "auto" },
+    { "type": "integer", "minimum": 1 },
+] }));
+
 /// `stdout`, `off` or a file.
 #[derive(Debug, Clone)]
 pub(crate) enum AccessLogPath {
@@ -117,6 +138,16 @@ mapping! {
         exact: Option<At<String>>,
         /// An expression is found in one of its values.
         regex: Option<At<Expression>>,
+    }
+
+    /// How many requests are served at a time, and how many wait.
+    pub(crate) struct MaxInFlightQueue {
+        /// Served at a time.
+        requests: At<u32>,
+        /// Waiting at a time; 0 refuses at once. Default: as many as `requests`.
+        queue: Option<u32>,
+        /// How long one may wait. Default: 1s.
+        wait: Option<At<Period>>,
     }
 }
 
@@ -213,6 +244,30 @@ schema!(HeaderText, |_generator| json_schema!({
     "description": "The value of a header field; ${client_ip}, ${request_id}, ${release} and ${host} are filled in.",
     "examples": ["no-store", "${client_ip}"],
 }));
+
+/// A number of requests, or that and the queue before it.
+#[derive(Debug)]
+pub(crate) enum MaxInFlight {
+    Requests(At<u32>),
+    Queued(MaxInFlightQueue),
+}
+
+impl Decode for MaxInFlight {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        match &node.kind {
+            Kind::Scalar(_) => Decode::decode(node, problems).map(Self::Requests),
+            Kind::Mapping(_) => Decode::decode(node, problems).map(Self::Queued),
+            Kind::Sequence(_) | Kind::Null | Kind::Refused => {
+                wrong_type(node, "a number of requests, or a mapping with `requests`", problems)
+            }
+        }
+    }
+}
+
+schema!(MaxInFlight, |generator| json_schema!({ "anyOf": [
+    { "type": "integer", "minimum": 1 },
+    generator.subschema_for::<MaxInFlightQueue>(),
+] }));
 
 /// A text, or a mapping or list that is sent as JSON.
 #[derive(Debug)]
