@@ -6,7 +6,7 @@ CARGO ?= cargo
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: setup ## Serve config/gateway.yaml on https://localhost:8443 with small origins behind it
@@ -27,6 +27,11 @@ check: setup ## Formatting, lints and documentation, without tests
 .PHONY: fmt
 fmt: ## Format all code
 	$(CARGO) fmt --all
+
+.PHONY: scenarios
+scenarios: setup ## Play every scenario: bad canaries, cutovers, floods …; pictures go to target/scenarios
+	$(CARGO) build --quiet --release --locked --package gateway --bin gateway --package loadtest --bin loadtest
+	$(CARGO) run --quiet --release --locked --package loadtest -- scenario all --picture target/scenarios
 
 .PHONY: bench
 bench: setup ## Run the micro-benchmarks

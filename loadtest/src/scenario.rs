@@ -34,7 +34,7 @@ pub(crate) struct Setting {
     pub(crate) gateway: PathBuf,
     /// Requests a second.
     pub(crate) rate: f64,
-    /// About how long the whole takes; what has to be waited for is waited for.
+    /// How long users go on, at most, beside what has to be waited for.
     pub(crate) length: Duration,
     /// Whether stable answers what a canary breaks.
     pub(crate) failover: bool,

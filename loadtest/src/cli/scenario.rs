@@ -36,7 +36,7 @@ pub(crate) struct Scenarios {
     /// Requests a second that users send; default: 200, or 100 with --quick
     #[arg(long)]
     rate: Option<f64>,
-    /// About how long each takes; default: 20s, or 4s with --quick
+    /// How long users go on, at most, beside what has to be waited for; default: 20s, or 4s with --quick
     #[arg(long, value_parser = units::duration, value_name = "TIME")]
     duration: Option<Duration>,
     /// Seconds each: enough to see that it works, not how well

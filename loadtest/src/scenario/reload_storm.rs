@@ -43,7 +43,7 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     ];
     outcome.promises = vec![
         Promise::no_failures("not a request fails", &outcome.summary),
-        Promise::at_least("reloads that took effect", changes, reloads),
+        Promise::at_least("revisions that came into force", changes, reloads),
         Promise::so("the last is the one in force", routes.contains(&format!("\"{}\"", route(reloads)))),
     ];
     Ok(outcome)
