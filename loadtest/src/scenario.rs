@@ -21,6 +21,7 @@ mod slow_canary;
 pub(crate) use gateway::find as find_gateway;
 pub(crate) use outcome::Outcome;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -63,6 +64,12 @@ impl Scenario {
     pub(crate) async fn play(&self, setting: &Setting) -> Result<Outcome, Problem> {
         (self.play)(setting).await
     }
+}
+
+/// Tells people, on standard output. That nobody listens any more ends nothing.
+pub(crate) fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// All there are.

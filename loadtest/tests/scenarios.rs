@@ -195,3 +195,28 @@ fn an_interrupt_stops_the_gateway_and_leaves_no_directory() {
     assert!(!runs.success(), "the gateway still runs");
     assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "its directory is gone");
 }
+
+#[test]
+fn a_gateway_that_dies_is_told_with_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let word = directory.path().join("word");
+    // Until the word is given, or a minute is over, should the test have ended.
+    let wait =
+        format!("n=0; until [ -e {} ] || [ $n -gt 600 ]; do n=$((n+1)); sleep 0.1; done", word.display());
+    let lines = format!("{} \"$@\" &\n{wait}\nkill -9 $!; echo it is gone", gateway().display());
+    let gateway = script(directory.path(), &lines);
+    let mut playing = loadtest(&["scenario", "bad-canary", "--duration", "20s", "--gateway", &gateway]);
+    let playing = playing.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut playing = Playing(playing.spawn().unwrap());
+    let mut told = BufReader::new(playing.0.stdout.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap().contains("shop-2 at 10 %")), "the load is on by then");
+
+    fs::write(&word, "die").unwrap();
+    assert_eq!(playing.0.wait().unwrap().code(), Some(2));
+    let stderr = io::read_to_string(playing.0.stderr.take().unwrap()).unwrap();
+    assert!(
+        stderr.contains("the gateway tells of no more events; the end of the gateway's log:"),
+        "{stderr}"
+    );
+    assert!(stderr.ends_with("it is gone\n"), "{stderr}");
+}

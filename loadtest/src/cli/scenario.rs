@@ -117,7 +117,10 @@ impl Scenarios {
         for (index, scenario) in chosen.iter().enumerate() {
             if setting.aloud {
                 let gap = if index > 0 { "\n\n" } else { "" };
-                println!("{gap}{}: {} ({})\n", scenario.name, scenario.about, scenario.promised);
+                scenario::say(&format!(
+                    "{gap}{}: {} ({})\n\n",
+                    scenario.name, scenario.about, scenario.promised
+                ));
             }
             let outcome = scenario.play(setting).await?;
             self.tell(scenario.name, &outcome)?;
@@ -128,7 +131,7 @@ impl Scenarios {
 
     fn tell(&self, name: &str, outcome: &Outcome) -> Result<(), Problem> {
         if !self.json {
-            print!("{outcome}");
+            scenario::say(&outcome.to_string());
         }
         if !outcome.kept() {
             eprintln!("loadtest: {name}: broken: {}", outcome.broken().join("; "));

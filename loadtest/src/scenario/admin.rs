@@ -153,7 +153,8 @@ impl Admin {
     }
 
     async fn open(&self, method: Method, path: &str) -> Result<http::Response<Incoming>, Problem> {
-        let stream = UnixStream::connect(&self.socket).await?;
+        let away = |error| format!("the gateway's admin API is away: {error}");
+        let stream = UnixStream::connect(&self.socket).await.map_err(away)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "localhost");

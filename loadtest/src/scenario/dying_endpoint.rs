@@ -41,7 +41,7 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     let returned = asked_within(&back).await;
     stage.tell("has requests again", "it gets requests again");
     stage.rest(0.25).await;
-    let retries = stage.gateway.admin.counter("upstream_retries_total").await?;
+    let retries = stage.gateway.counter("upstream_retries_total").await?;
 
     let mut outcome = stage.end(NAME).await;
     outcome.figures = vec![
@@ -75,7 +75,7 @@ async fn ejected_within(stage: &Stage, address: &SocketAddr) -> Result<Option<Du
     let begun = Instant::now();
     let address = address.to_string();
     while begun.elapsed() < PATIENCE {
-        if is_ejected(&stage.gateway.admin.view("/v1/services").await?, &address) {
+        if is_ejected(&stage.gateway.view("/v1/services").await?, &address) {
             return Ok(Some(begun.elapsed()));
         }
         sleep(LOOK).await;

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::admin::Admin;
+use super::admin::{Admin, Events};
 use crate::Problem;
 
 /// How long it may take until it serves, and until it has ended.
@@ -31,8 +32,7 @@ const TAIL: usize = 10;
 
 /// A running gateway; ends with its value.
 pub(super) struct Gateway {
-    /// Its admin API.
-    pub(super) admin: Admin,
+    admin: Admin,
     port: u16,
     child: Child,
     // After the child, which lives in it.
@@ -115,11 +115,33 @@ impl Gateway {
     /// When it is refused, with the reason.
     pub(super) async fn reload(&self, body: &str) -> Result<(), Problem> {
         write(self.directory.path(), self.port, body)?;
-        let (status, answer) = self.admin.post("/v1/reload").await?;
+        let answer = self.admin.post("/v1/reload").await;
+        let (status, answer) = answer.map_err(|problem| self.broken(&problem.to_string()))?;
         if status == StatusCode::OK {
             return Ok(());
         }
         Err(self.broken(&format!("a reload was answered with {status}: {answer}")))
+    }
+
+    /// What a view of the admin API says.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub(super) async fn view(&self, path: &str) -> Result<Value, Problem> {
+        self.admin.view(path).await.map_err(|problem| self.broken(&problem.to_string()))
+    }
+
+    /// A counter of its metrics, summed over the labels; 0 when there is none.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub(super) async fn counter(&self, name: &str) -> Result<u64, Problem> {
+        self.admin.counter(name).await.map_err(|problem| self.broken(&problem.to_string()))
+    }
+
+    /// Everything that has happened and will happen to rollouts.
+    pub(super) fn follow(&self) -> Events {
+        self.admin.follow()
     }
 
     /// A problem, with the end of the gateway's log.

@@ -33,8 +33,8 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     stage.phase_to_its_end("storm").await;
     stage.rest(0.25).await;
 
-    let status = stage.gateway.admin.view("/v1/status").await?;
-    let routes = stage.gateway.admin.view("/v1/routes").await?.to_string();
+    let status = stage.gateway.view("/v1/status").await?;
+    let routes = stage.gateway.view("/v1/routes").await?.to_string();
     let changes = status["revision"].as_u64().map(|revision| revision.saturating_sub(1));
     let mut outcome = stage.end(NAME).await;
     outcome.figures = vec![

@@ -27,7 +27,7 @@ pub(super) async fn play(setting: &Setting) -> Result<Outcome, Problem> {
     stage.phase_to_its_end("while both fail").await;
     stage.rest(0.25).await;
 
-    let rollout = stage.gateway.admin.view("/v1/rollouts/shop").await?;
+    let rollout = stage.gateway.view("/v1/rollouts/shop").await?;
     let taken_back = stage.events.all("rolled_back").len() as u64;
     let reason = held.and_then(|event| event.change.reason).unwrap_or_else(|| "not at all".to_owned());
     let weight = rollout["weight"].as_f64().unwrap_or(0.0);

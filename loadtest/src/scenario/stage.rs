@@ -8,10 +8,10 @@ use loadtest::origin::Origin;
 use loadtest::picture::{Mark, Picture};
 use tokio::time::{Instant, sleep};
 
-use super::Setting;
 use super::admin::{Event, Events};
 use super::gateway::Gateway;
 use super::outcome::{Moment, Outcome, Phase, told};
+use super::{Setting, say};
 use crate::Problem;
 
 /// How long anything that is waited for may take before its promise counts as broken.
@@ -46,7 +46,7 @@ impl Stage {
     /// When the gateway does not serve.
     pub(super) async fn set(setting: &Setting, body: &str) -> Result<Self, Problem> {
         let gateway = Gateway::start(&setting.gateway, body).await?;
-        let events = gateway.admin.follow();
+        let events = gateway.follow();
         let keys = Some(Keys { header: USER, count: USERS });
         let running = Load { keys, ..load(&gateway, setting, setting.rate)? }.begin()?;
         let began = SystemTime::now() - running.began().elapsed();
@@ -94,7 +94,7 @@ impl Stage {
     fn told_at(&mut self, at: SystemTime, mark: &str, text: String) {
         let at = at.duration_since(self.began).unwrap_or_default();
         if self.setting.aloud {
-            println!("{:>7.1} s  {text}", at.as_secs_f64());
+            say(&format!("{:>7.1} s  {text}\n", at.as_secs_f64()));
         }
         self.moments.push(Moment { at, mark: mark.to_owned(), text });
     }
