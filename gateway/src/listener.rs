@@ -4,10 +4,12 @@ mod accept;
 pub(crate) mod client_certificate;
 pub(crate) mod connection;
 pub(crate) mod edge;
+mod outbox;
 pub(crate) mod refusal;
 pub(crate) mod slots;
 pub(crate) mod stream;
 pub(crate) mod tls;
+mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -181,7 +181,7 @@ async fn serve(
     let slots = Arc::new(Slots::default());
     let mut listening = JoinSet::new();
     for (name, socket) in sockets.listeners {
-        let listener = Edge { name, runtime: runtime.clone(), slots: slots.clone(), proxy: proxy.clone() };
+        let listener = Edge::new(name, runtime.clone(), slots.clone(), proxy.clone());
         let socket = on_runtime(&edge, socket)?;
         listening.spawn_on(Arc::new(listener).listen(socket, stopped.clone()), &edge);
     }

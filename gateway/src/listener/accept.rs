@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
-use pingora::protocols::TcpKeepalive;
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, UniqueID};
 use pingora::server::ShutdownWatch;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -26,13 +24,9 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 const COUNTED_WITHIN: Duration = Duration::from_millis(100);
 
 /// A client whose host is gone is noticed within about a minute and a half.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(10),
-    count: 3,
-    #[cfg(target_os = "linux")]
-    user_timeout: Duration::from_secs(60),
-};
+const IDLE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(10);
+const RETRIES: u32 = 3;
 
 impl Edge {
     /// Accepts until the process stops, then closes the listener.
@@ -70,8 +64,8 @@ impl Edge {
         };
         let edge = self.clone();
         tokio::spawn(async move {
-            if let Ok(socket) = adopt(socket, peer) {
-                edge.serve(socket, place, &shutdown).await;
+            if prepare(&socket).is_ok() {
+                edge.serve(socket, peer, place, &shutdown).await;
             }
         });
     }
@@ -104,6 +98,7 @@ impl Edge {
             }
         };
         let _ = timeout(LAST_REQUESTS, emptied).await;
+        self.closed.send_replace(true);
         ServerApp::cleanup(&*self.proxy).await;
     }
 }
@@ -113,14 +108,12 @@ fn nonblocking(socket: std::net::TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(socket)
 }
 
-/// Makes of an accepted socket what Pingora's own listener would have made of it.
-fn adopt(socket: TcpStream, peer: SocketAddr) -> pingora::Result<L4Stream> {
-    let mut stream = L4Stream::from(socket);
-    stream.set_nodelay()?;
-    stream.set_keepalive(&KEEPALIVE)?;
-    let digest = SocketDigest::from_raw_fd(stream.id());
-    // A digest that has just been made knows no peer yet.
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    stream.set_socket_digest(digest);
-    Ok(stream)
+/// Sets what every client's socket has: no delay for small packets, and an eye on clients whose host is gone.
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(RETRIES),
+    )?;
+    socket.set_tcp_user_timeout(Some(IDLE))
 }

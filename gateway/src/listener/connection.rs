@@ -1,7 +1,7 @@
 //! What is known of one client connection, shared by its stream and by every request that arrives on it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
@@ -40,6 +40,10 @@ pub(crate) struct Connection {
     pub(crate) request_id_header: HeaderName,
     phase: AtomicU8,
     requests: AtomicU32,
+    /// Bytes that came in.
+    received: AtomicU64,
+    /// Bytes of the requests so far, as far as their lengths are known.
+    accounted: AtomicU64,
     _slot: Slot,
     _open: Occupied,
 }
@@ -62,6 +66,8 @@ impl Connection {
             request_id_header,
             phase: AtomicU8::new(Phase::Header as u8),
             requests: AtomicU32::new(0),
+            received: AtomicU64::new(0),
+            accounted: AtomicU64::new(0),
             _slot: slot,
             _open: open,
         }
@@ -101,5 +107,20 @@ impl Connection {
     pub(crate) fn begin_request(&self) -> u32 {
         self.enter(Phase::Request);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counts bytes that came in.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts the bytes of an HTTP/1 request, header and body.
+    pub(crate) fn account(&self, bytes: u64) {
+        self.accounted.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether bytes may have come in that no request so far accounts for: the next one, or a body of unknown length.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.received.load(Ordering::Relaxed) != self.accounted.load(Ordering::Relaxed)
     }
 }

@@ -6,20 +6,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_core::name::ListenerName;
 use gateway_core::proxy_protocol;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::protocols::GetSocketDigest;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -28,7 +29,8 @@ use super::client_certificate::{self, Fields};
 use super::connection::Connection;
 use super::refusal::Refusal;
 use super::slots::{Place, Slot, Slots};
-use super::stream::{EdgeStream, Transport};
+use super::stream::EdgeStream;
+use super::transport::Transport;
 use crate::proxy::Proxy;
 use crate::runtime::Runtime;
 use crate::telemetry::labels::Handshake;
@@ -39,6 +41,8 @@ pub(crate) struct Edge {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    /// Whether idle connections are to go.
+    pub(super) closed: watch::Sender<bool>,
 }
 
 /// Why a connection ends before its first request.
@@ -47,18 +51,30 @@ enum Closed {
     Refused(Refusal),
     /// The TLS handshake did not come off.
     Handshake(Handshake),
-    /// The client is gone, or what happened is no one's fault.
-    Gone,
 }
 
 impl Edge {
+    pub(crate) fn new(
+        name: ListenerName,
+        runtime: Arc<Runtime>,
+        slots: Arc<Slots>,
+        proxy: Arc<HttpProxy<Proxy>>,
+    ) -> Self {
+        Self { name, runtime, slots, proxy, closed: watch::Sender::new(false) }
+    }
+
     /// Prepares a connection; everything a client may dawdle with is inside the listener's handshake deadline.
-    async fn open(&self, mut socket: L4Stream, place: Place) -> Option<(EdgeStream, Arc<Listener>)> {
+    async fn open(
+        &self,
+        mut socket: TcpStream,
+        direct: SocketAddr,
+        place: Place,
+    ) -> Option<(EdgeStream, Arc<Listener>)> {
         let snapshot = self.runtime.snapshot();
         let listener = snapshot.listeners.get(&self.name)?.clone();
         // Open from here on, so that a stop waits for a handshake too.
         let open = listener.metrics.connect();
-        let prepared = self.prepare(&listener, &snapshot.trusted, place, &mut socket).await;
+        let prepared = self.prepare(&listener, &snapshot.trusted, place, (&mut socket, direct)).await;
         let (peer, slot) = self.settle(&listener, prepared)?;
         let deadline = listener.limits.handshake;
         let secured = match &listener.tls {
@@ -78,14 +94,47 @@ impl Edge {
             snapshot.model.request_id.clone(),
             (slot, open),
         ));
-        EdgeStream::new(transport, connection).ok().map(|stream| (stream, listener))
+        EdgeStream::new(transport, connection, direct).ok().map(|stream| (stream, listener))
     }
 
     /// Carries a connection to its end.
-    pub(super) async fn serve(&self, socket: L4Stream, place: Place, shutdown: &ShutdownWatch) {
-        if let Some((stream, listener)) = self.open(socket, place).await {
+    pub(super) async fn serve(
+        &self,
+        socket: TcpStream,
+        direct: SocketAddr,
+        place: Place,
+        shutdown: &ShutdownWatch,
+    ) {
+        let Some((stream, listener)) = self.open(socket, direct, place).await else { return };
+        if stream.is_http2() {
             let app = Arc::new(OnListener::new(self.proxy.clone(), &listener));
             ServerApp::process_new(&app, Box::new(stream), shutdown).await;
+        } else {
+            self.serve_http1(Box::new(stream), shutdown).await;
+        }
+    }
+
+    /// One request after the other. Between them nothing of Pingora's is held.
+    async fn serve_http1(&self, stream: Box<EdgeStream>, shutdown: &ShutdownWatch) {
+        let mut closed = self.closed.subscribe();
+        // An error says that there is no listener any more.
+        let mut closed = pin!(async move { drop(closed.wait_for(|closed| *closed).await) });
+        let mut next = Some((stream, None::<HttpPersistentSettings>));
+        while let Some((mut stream, settings)) = next {
+            if !stream.begins_request(closed.as_mut()).await {
+                return;
+            }
+            let mut session = ServerSession::new_http1(stream);
+            match settings {
+                Some(settings) => settings.apply_to_session(&mut session),
+                // For how long is decided with the first request.
+                None => session.set_keepalive((!*shutdown.borrow()).then_some(1)),
+            }
+            let reused = self.proxy.process_new_http(session, shutdown).await;
+            next = reused.and_then(|reused| {
+                let (stream, settings) = reused.consume();
+                Some((stream.into_any().downcast().ok()?, settings))
+            });
         }
     }
 
@@ -94,9 +143,8 @@ impl Edge {
         listener: &Listener,
         trusted: &gateway_core::client_ip::TrustedProxies,
         place: Place,
-        socket: &mut L4Stream,
+        (socket, direct): (&mut TcpStream, SocketAddr),
     ) -> Result<(SocketAddr, Slot), Closed> {
-        let direct = peer_of(socket).ok_or(Closed::Gone)?;
         let peer = if listener.proxy_protocol {
             if !trusted.contains(direct.ip().to_canonical()) {
                 return Err(Closed::Refused(Refusal::ProxyHeader));
@@ -120,19 +168,14 @@ impl Edge {
             Ok(value) => return Some(value),
             Err(Closed::Refused(refusal)) => listener.metrics.bad_requests.count(refusal.reason()),
             Err(Closed::Handshake(result)) => listener.metrics.handshakes.count(result),
-            Err(Closed::Gone) => {}
         }
         None
     }
 }
 
-fn peer_of(socket: &L4Stream) -> Option<SocketAddr> {
-    socket.get_socket_digest()?.peer_addr()?.as_inet().copied()
-}
-
 async fn handshake(
     config: Arc<rustls::ServerConfig>,
-    socket: L4Stream,
+    socket: TcpStream,
     deadline: Duration,
 ) -> Result<Transport, Closed> {
     match timeout(deadline, TlsAcceptor::from(config).accept(socket)).await {
@@ -150,13 +193,20 @@ fn client_fields(transport: &Transport, listener: &Listener) -> Fields {
 }
 
 /// Reads exactly the PROXY header, so that what follows it stays in the socket.
-async fn read_proxy_header(socket: &mut L4Stream) -> io::Result<Option<SocketAddr>> {
-    let malformed = |error: proxy_protocol::Malformed| io::Error::other(error);
-    let mut header = Vec::with_capacity(128);
+async fn read_proxy_header(socket: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let (mut header, mut space) = (Vec::new(), [0; 256]);
     loop {
-        match proxy_protocol::parse(&header).map_err(malformed)? {
-            proxy_protocol::Parsed::Incomplete => header.push(socket.read_u8().await?),
-            proxy_protocol::Parsed::Header(parsed) => return Ok(parsed.source),
+        let seen = socket.peek(&mut space).await?;
+        let before = header.len();
+        header.extend_from_slice(&space[..seen]);
+        let (ours, source) = match proxy_protocol::parse(&header).map_err(io::Error::other)? {
+            _ if seen == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            proxy_protocol::Parsed::Incomplete => (seen, None),
+            proxy_protocol::Parsed::Header(parsed) => (parsed.length - before, Some(parsed.source)),
+        };
+        socket.read_exact(&mut space[..ours]).await?;
+        if let Some(source) = source {
+            return Ok(source);
         }
     }
 }

@@ -4,7 +4,9 @@
 //! hooks runs. Both are settled here: a header has a total deadline and a total size, and the answer to a malformed
 //! request is ours.
 
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,29 +15,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::h2_watch::{H2Watch, State};
 use pingora::http::ResponseHeader;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Sleep;
-use tokio_rustls::server::TlsStream;
+use tokio::time::{Instant, Sleep};
 
 use super::connection::{Connection, Phase};
+use super::outbox::Outbox;
 use super::refusal::Refusal;
+use super::transport::Transport;
 
-/// The transport below: TLS or not.
-#[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one for each connection, and it never moves once it serves"
-)]
-pub(crate) enum Transport {
-    Plain(L4Stream),
-    Tls(Box<TlsStream<L4Stream>>),
-}
+/// What is read of a request before anybody is there to read it.
+const EARLY: usize = 4096;
 
 /// A client's byte stream.
 #[derive(Debug)]
@@ -43,9 +37,15 @@ pub(crate) struct EdgeStream {
     transport: Transport,
     connection: Arc<Connection>,
     digest: Arc<ProxyDigest>,
+    socket: Arc<SocketDigest>,
     header: HeaderWatch,
     deadline: Option<Deadline>,
     refusal: Option<Outgoing>,
+    /// The beginning of a request, read while nobody served the connection.
+    early: Bytes,
+    /// When an idle connection is closed. Set anew for each pause only once it has run out.
+    idle: Option<Pin<Box<Sleep>>>,
+    outbox: Outbox,
     /// Whether something was written and not flushed.
     unflushed: bool,
 }
@@ -74,8 +74,12 @@ struct Outgoing {
 }
 
 impl EdgeStream {
-    /// Takes a transport whose handshake is done.
-    pub(crate) fn new(transport: Transport, connection: Arc<Connection>) -> io::Result<Self> {
+    /// Takes a transport whose handshake is done, and the address at its other end.
+    pub(crate) fn new(
+        transport: Transport,
+        connection: Arc<Connection>,
+        direct: SocketAddr,
+    ) -> io::Result<Self> {
         let header = match transport.alpn() {
             Some(ALPN::H2) => HeaderWatch::Http2(H2Watch::new()),
             _ => HeaderWatch::Http1 { bytes: 0 },
@@ -83,15 +87,72 @@ impl EdgeStream {
         // Pingora hands this one field of a stream through to every session, whatever the protocol.
         let carrier = ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
         let digest = ProxyDigest::new(Box::new(carrier), Some(Box::new(connection.clone())));
+        let socket = SocketDigest::from_raw_fd(transport.socket());
+        // A digest that has just been made knows no peer yet.
+        let _ = socket.peer_addr.set(Some(direct.into()));
         Ok(Self {
             transport,
             connection,
             digest: Arc::new(digest),
+            socket: Arc::new(socket),
             header,
             deadline: None,
             refusal: None,
+            early: Bytes::new(),
+            idle: None,
+            outbox: Outbox::default(),
             unflushed: false,
         })
+    }
+
+    /// Whether both sides speak HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.header, HeaderWatch::Http2(_))
+    }
+
+    /// Waits until the client begins its next request over HTTP/1, and says whether it does. A client that is silent for too
+    /// long, leaves, or is still idle when the listener has `closed`, does not.
+    ///
+    /// Pingora could wait as well, and would hold 20 KiB for each connection to do so.
+    pub(crate) async fn begins_request(&mut self, mut closed: Pin<&mut impl Future<Output = ()>>) -> bool {
+        if self.connection.may_have_more() {
+            return true;
+        }
+        let pause = self.connection.listener.limits.keepalive;
+        let end = Instant::now() + pause;
+        poll_fn(|cx| {
+            if let Poll::Ready(begun) = self.poll_early(cx) {
+                return Poll::Ready(begun);
+            }
+            if closed.as_mut().poll(cx).is_ready() || self.poll_idle(end, cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads the first bytes of a request; false when there are none, and never will be.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut space = [std::mem::MaybeUninit::uninit(); EARLY];
+        let mut buf = ReadBuf::uninit(&mut space);
+        let read = ready!(Pin::new(&mut *self).poll_read(cx, &mut buf));
+        self.early = Bytes::copy_from_slice(buf.filled());
+        Poll::Ready(read.is_ok() && !self.early.is_empty())
+    }
+
+    /// Ready once an idle connection has been so until `end`. One whose first request is due has a deadline for that.
+    fn poll_idle(&mut self, end: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connection.phase() == Phase::Header {
+            return Poll::Pending;
+        }
+        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        ready!(idle.as_mut().poll(cx));
+        if idle.deadline() < end {
+            idle.as_mut().reset(end);
+            return idle.as_mut().poll(cx);
+        }
+        Poll::Ready(())
     }
 
     /// The header that is due, by a number that tells it from others of this connection; nothing while none is.
@@ -108,6 +169,7 @@ impl EdgeStream {
 
     /// Accounts for bytes that came in.
     fn observe(&mut self, bytes: &[u8]) {
+        self.connection.received(bytes.len());
         match &mut self.header {
             HeaderWatch::Http1 { bytes: count } => match self.connection.phase() {
                 Phase::Request => *count = 0,
@@ -148,9 +210,9 @@ impl EdgeStream {
     /// Sends what is buffered when there is nothing to read: Pingora does not flush a body of known length before its
     /// end, so a slow origin's first bytes would wait for the last ones.
     fn flush_while_idle(&mut self, cx: &mut Context<'_>) {
-        if self.unflushed && Pin::new(&mut self.transport).poll_flush(cx).is_ready() {
+        if self.unflushed {
             // An error shows at the next write.
-            self.unflushed = false;
+            let _ = Pin::new(self).poll_flush(cx);
         }
     }
 
@@ -166,6 +228,7 @@ impl EdgeStream {
             self.connection.listener.metrics.bad_requests.count(refusal.reason());
             self.refusal = Some(Outgoing::new(refusal.to_http1(&self.connection.request_id_header)));
         }
+        ready!(self.outbox.poll_empty(&mut self.transport, cx))?;
         if let Some(answer) = &mut self.refusal {
             ready!(answer.poll_send(&mut self.transport, cx))?;
         }
@@ -180,6 +243,11 @@ impl AsyncRead for EdgeStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.early.is_empty() {
+            let length = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let due = this.header_due();
         if due.is_none() {
             this.deadline = None;
@@ -210,18 +278,23 @@ impl AsyncWrite for EdgeStream {
         if self.answers_unseen_request() {
             return self.poll_replace(cx, buf);
         }
-        self.unflushed = true;
-        Pin::new(&mut self.transport).poll_write(cx, buf)
+        let this = &mut *self;
+        this.unflushed = true;
+        this.outbox.poll_write(&mut this.transport, cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
-        self.unflushed = false;
+        let this = &mut *self;
+        ready!(this.outbox.poll_empty(&mut this.transport, cx))?;
+        let flushed = ready!(Pin::new(&mut this.transport).poll_flush(cx));
+        this.unflushed = false;
         Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+        let this = &mut *self;
+        ready!(this.outbox.poll_empty(&mut this.transport, cx))?;
+        Pin::new(&mut this.transport).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -233,8 +306,9 @@ impl AsyncWrite for EdgeStream {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_replace(cx, first);
         }
-        self.unflushed = true;
-        Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
+        let this = &mut *self;
+        this.unflushed = true;
+        this.outbox.poll_write_vectored(&mut this.transport, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -258,82 +332,11 @@ impl Outgoing {
     }
 }
 
-impl Transport {
-    fn alpn(&self) -> Option<ALPN> {
-        let Self::Tls(stream) = self else { return None };
-        match stream.get_ref().1.alpn_protocol()? {
-            b"h2" => Some(ALPN::H2),
-            _ => Some(ALPN::H1),
-        }
-    }
-
-    fn socket(&self) -> &L4Stream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-}
-
 impl Drop for EdgeStream {
     /// Ends TLS in order where Pingora just lets go of an idle connection. Never in the middle of a request: a body
     /// that broke off must not look as if the end of the connection were its end.
     fn drop(&mut self) {
-        if matches!(self.transport, Transport::Tls(_)) && self.connection.phase() != Phase::Request {
+        if self.transport.is_tls() && self.connection.phase() != Phase::Request {
             // Whatever the socket does not take at once is not worth waiting for.
             let _ = Pin::new(&mut self.transport).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
@@ -350,7 +353,7 @@ impl Shutdown for EdgeStream {
 
 impl UniqueID for EdgeStream {
     fn id(&self) -> i32 {
-        self.transport.socket().id()
+        self.transport.socket()
     }
 }
 
@@ -374,7 +377,7 @@ impl GetProxyDigest for EdgeStream {
 
 impl GetSocketDigest for EdgeStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.transport.socket().get_socket_digest()
+        Some(self.socket.clone())
     }
 }
 

@@ -11,6 +11,7 @@ use gateway_core::route::table::RequestView;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::Error;
 use pingora::http::RequestHeader;
+use pingora::protocols::http::v1::server::HttpSession as SessionV1;
 use pingora::proxy::Session;
 
 use super::context::{Chosen, Client, Context};
@@ -42,7 +43,8 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
     let Some(connection) = Connection::of(digest).cloned() else { return };
     let number = connection.begin_request();
     let limits = &connection.listener.limits;
-    if !session.is_http2() {
+    if let Some(http1) = session.as_ref().as_http1() {
+        connection.account(length(http1));
         // `get_keepalive` is `None` for HTTP/1.0, `Connection: close` and a draining process: those stay as they are.
         if session.get_keepalive().is_some() {
             let more = number < limits.keepalive_requests && !draining;
@@ -59,6 +61,17 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
     }
     session.as_mut().set_write_timeout(Some(limits.body_idle));
     ctx.connection = Some(connection);
+}
+
+/// How many bytes an HTTP/1 request takes, header and body; more than any has when its end is only known once it is there.
+fn length(request: &SessionV1) -> u64 {
+    const UNKNOWN: u64 = 1 << 56;
+    let headers = &request.req_header().headers;
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return UNKNOWN;
+    }
+    let body = body_length(headers).unwrap_or(0).min(UNKNOWN);
+    request.get_headers_raw_bytes().len() as u64 + body
 }
 
 /// Decides where a request goes.
