@@ -169,6 +169,24 @@ impl Drop for Playing {
     }
 }
 
+impl Playing {
+    /// A scenario of this length, once its load is on; its gateway lives in `place`.
+    fn under_way(length: &str, gateway: &str, place: &Path) -> Self {
+        let mut command = loadtest(&["scenario", "bad-canary", "--duration", length, "--gateway", gateway]);
+        command.env("TMPDIR", place).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut playing = Self(command.spawn().unwrap());
+        let mut told = BufReader::new(playing.0.stdout.take().unwrap()).lines();
+        assert!(told.any(|line| line.unwrap().contains("shop-2 at 10 %")), "the load is on by then");
+        playing
+    }
+
+    /// Waits for its end: the exit code, and standard error.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.0.wait().unwrap().code();
+        (code, io::read_to_string(self.0.stderr.take().unwrap()).unwrap())
+    }
+}
+
 #[test]
 fn an_interrupt_stops_the_gateway_and_leaves_no_directory() {
     let directory = tempfile::tempdir().unwrap();
@@ -179,17 +197,13 @@ fn an_interrupt_stops_the_gateway_and_leaves_no_directory() {
     let lines =
         format!("echo $$ > {0}.new; mv {0}.new {0}; exec {1} \"$@\"", note.display(), gateway().display());
     let gateway = script(directory.path(), &lines);
-    let mut playing = loadtest(&["scenario", "bad-canary", "--duration", "10m", "--gateway", &gateway]);
-    playing.env("TMPDIR", &place).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut playing = Playing(playing.spawn().unwrap());
-    let mut told = BufReader::new(playing.0.stdout.take().unwrap()).lines();
-    assert!(told.any(|line| line.unwrap().contains("shop-2 at 10 %")), "the load is on by then");
+    let playing = Playing::under_way("10m", &gateway, &place);
     let pid = fs::read_to_string(&note).unwrap();
 
     let sent = Command::new("kill").args(["-INT", &playing.0.id().to_string()]).status().unwrap();
     assert!(sent.success());
-    assert_eq!(playing.0.wait().unwrap().code(), Some(2));
-    let stderr = io::read_to_string(playing.0.stderr.take().unwrap()).unwrap();
+    let (code, stderr) = playing.ended();
+    assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("interrupted; the gateway was stopped"), "{stderr}");
     let runs = Command::new("kill").args(["-0", pid.trim()]).stderr(Stdio::null()).status().unwrap();
     assert!(!runs.success(), "the gateway still runs");
@@ -205,15 +219,10 @@ fn a_gateway_that_dies_is_told_with_its_log() {
         format!("n=0; until [ -e {} ] || [ $n -gt 600 ]; do n=$((n+1)); sleep 0.1; done", word.display());
     let lines = format!("{} \"$@\" &\n{wait}\nkill -9 $!; echo it is gone", gateway().display());
     let gateway = script(directory.path(), &lines);
-    let mut playing = loadtest(&["scenario", "bad-canary", "--duration", "20s", "--gateway", &gateway]);
-    let playing = playing.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut playing = Playing(playing.spawn().unwrap());
-    let mut told = BufReader::new(playing.0.stdout.take().unwrap()).lines();
-    assert!(told.any(|line| line.unwrap().contains("shop-2 at 10 %")), "the load is on by then");
-
+    let playing = Playing::under_way("20s", &gateway, directory.path());
     fs::write(&word, "die").unwrap();
-    assert_eq!(playing.0.wait().unwrap().code(), Some(2));
-    let stderr = io::read_to_string(playing.0.stderr.take().unwrap()).unwrap();
+    let (code, stderr) = playing.ended();
+    assert_eq!(code, Some(2), "{stderr}");
     assert!(
         stderr.contains("the gateway tells of no more events; the end of the gateway's log:"),
         "{stderr}"
