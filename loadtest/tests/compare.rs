@@ -55,10 +55,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn whoever_is_there_is_measured_in_every_mode_and_stopped() {
     let peers = present();
-    if peers.is_empty() {
-        eprintln!("neither the gateway nor the bare proxy was built with this test");
-        return;
-    }
+    assert!(!peers.is_empty(), "nobody is there: cargo build --bin gateway --example bare_pingora");
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
     let page = directory.path().join("page.md");
@@ -102,10 +99,7 @@ fn whoever_is_there_is_measured_in_every_mode_and_stopped() {
 #[test]
 fn a_signal_ends_a_comparison_and_all_it_started() {
     let peers = present();
-    if peers.is_empty() {
-        eprintln!("neither the gateway nor the bare proxy was built with this test");
-        return;
-    }
+    assert!(!peers.is_empty(), "nobody is there: cargo build --bin gateway --example bare_pingora");
     let directory = tempfile::tempdir().unwrap();
     let mut child = compare(directory.path())
         .args(&peers)
@@ -122,7 +116,7 @@ fn a_signal_ends_a_comparison_and_all_it_started() {
         std::thread::sleep(Duration::from_millis(20));
     }
     kill_process(pid, Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(2));
     assert_eq!(processes_of(directory.path()), Vec::<String>::new());
 }
 
@@ -133,7 +127,7 @@ fn whoever_is_not_there_is_named() {
         .args(["--quick", "--peers=gateway,pingora", "--gateway=/nowhere/gateway", "--bare=/nowhere/bare"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = said(&output);
     assert!(said.contains("gateway: not installed; bare Pingora: not installed"), "{said}");
 }
