@@ -8,6 +8,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
+/// Open files that are enough for 10 000 idle connections at every proxy.
+const PLENTY: u64 = 1 << 17;
+
 /// Where the sides run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Cores {
@@ -56,6 +59,10 @@ pub(super) fn pin(core: usize) -> io::Result<()> {
 
 /// Lets this process and those it starts open as many files as the system allows; that number.
 pub(super) fn raise_files() -> io::Result<u64> {
+    // Only root may have more than the hard limit; a proxy shares out what it has between both of its sides.
+    if getrlimit(Resource::Nofile).maximum.is_some_and(|most| most < PLENTY) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(PLENTY), maximum: Some(PLENTY) });
+    }
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(limit.maximum.unwrap_or(u64::MAX))
