@@ -303,6 +303,16 @@ impl Gateway {
         assert_eq!(outcome, 0, "the gateway cannot be signalled");
     }
 
+    /// Lets the gateway open no more files than it has open now, and so many.
+    pub(crate) fn limit_files_to_open_ones_and(&self, more: u64) {
+        let most = self.open_fds() as u64 + more;
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: the process is our own child; the call reads `limit`, which outlives it, and is asked for no old value.
+        let outcome =
+            unsafe { libc::prlimit(self.pid(), libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+        assert_eq!(outcome, 0, "the gateway's files cannot be limited");
+    }
+
     /// Waits until the gateway has ended.
     pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
         let ended = timeout(PATIENCE, self.child.wait()).await;
