@@ -157,7 +157,7 @@ async fn a_request_for_which_there_is_no_file_left_is_told_to_come_again() {
     let origin = Origin::script(Behaviour::status(200).fault(Fault::CloseAfterResponse)).start().await;
     let gateway = Gateway::run(with_runtime("threads: 1", &origin)).await;
     let mut client = served(&gateway).await;
-    // A file that was closed just now is free again: then it is asked once more.
+    // Where a file was closed in the meantime it is served, and asks once more.
     let refused = async || {
         gateway.eventually("the origin has closed", async || origin.open_connections() == 0).await;
         gateway.forbid_more_files();
@@ -170,7 +170,6 @@ async fn a_request_for_which_there_is_no_file_left_is_told_to_come_again() {
         answer.status != 200
     };
     gateway.eventually("no file is left", refused).await;
-    let lines = gateway.access_log();
-    let terminations: Vec<_> = lines.iter().map(|line| line["termination"].as_str().unwrap()).collect();
-    assert!(terminations.contains(&"overloaded"), "{terminations:?}");
+    let logged = async || gateway.access_log().iter().any(|line| line["termination"] == "overloaded");
+    gateway.eventually("the log says so", logged).await;
 }

@@ -312,7 +312,7 @@ impl Gateway {
             .collect();
         // A new one would get the lowest number that is free.
         let most = (0..).find(|number| !open.contains(number)).expect("there are more numbers than files");
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: 1 << 16 };
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
         // SAFETY: the process is our own child; the call reads `limit`, which outlives it, and is asked for no old value.
         let outcome = unsafe { libc::prlimit(self.pid(), libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
         assert_eq!(outcome, 0, "the gateway's files cannot be limited");
