@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway_core::endpoint::InFlight;
-use gateway_core::outcome::Outcome;
+use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::websocket::{FrameWatch, GOING_AWAY};
 use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -131,6 +131,7 @@ fn turn_to_stable(ctx: &mut Context) {
     chosen.release.metrics.failovers.add(1);
     chosen.release = chosen.service.stable().clone();
     chosen.randomised = false;
+    ctx.termination = Termination::FailedOver;
     recount(ctx);
 }
 
@@ -256,7 +257,7 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Context, mut error: Box
     ctx.rejection = Some(match outcome {
         Outcome::Local => overloaded(ctx),
         _ if timed_out => Rejection::UpstreamTimeout,
-        _ => Rejection::UpstreamFailed,
+        _ => Rejection::UpstreamUnreachable,
     });
     error.set_retry(settle(session, ctx, outcome, true));
     error

@@ -23,12 +23,15 @@ pub(super) struct Case {
     pub(super) websocket: WebSocket,
 }
 
+/// A metric, its labels, and its least value.
+type Counted = (&'static str, Vec<(&'static str, &'static str)>, f64);
+
 /// What becomes of requests.
 pub(super) struct Rules {
     /// One for each request, in turn.
     pub(super) in_turn: Vec<Expected>,
-    /// Metrics with labels that are at least this afterwards.
-    pub(super) counted: Vec<(&'static str, Vec<(&'static str, &'static str)>, f64)>,
+    /// Metrics afterwards.
+    pub(super) counted: Vec<Counted>,
 }
 
 /// What becomes of one request.
