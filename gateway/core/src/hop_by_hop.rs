@@ -47,6 +47,11 @@ impl HopByHop {
         Self { keep_upgrade: upgrading, te_trailers: tokens(headers, &TE).any(is_trailers), nominated }
     }
 
+    /// Whether Connection says that Upgrade is meant for this hop, without which it means nothing (RFC 9110 §7.8).
+    pub fn is_upgrading(headers: &HeaderMap) -> bool {
+        tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+    }
+
     /// The names to remove; not every one is there.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
         static UPGRADE_NAME: HeaderName = UPGRADE;
@@ -148,6 +153,13 @@ mod tests {
         let fields = [("connection", "Upgrade, x-one"), ("upgrade", "websocket"), ("x-one", "1")];
         assert_eq!(kept(&fields, true), ["upgrade"]);
         assert_eq!(kept(&fields, false), [""; 0]);
+    }
+
+    #[test]
+    fn upgrade_is_for_this_hop_when_connection_says_so() {
+        let said = |value: &'static str| HopByHop::is_upgrading(&headers(&[("connection", value)]));
+        assert!(said("Upgrade") && said("keep-alive, upgrade"));
+        assert!(!said("keep-alive") && !said("upgrades"));
     }
 
     #[test]

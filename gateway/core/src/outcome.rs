@@ -168,7 +168,8 @@ pub enum Termination {
     TimedOut,
     /// Refused by a rate limit.
     Limited,
-    /// Refused because the route or its service had as many requests in flight as it may have.
+    /// Refused because the route or its service had as many requests in flight as it may have, or the gateway as many
+    /// files open.
     Overloaded,
     /// Refused by an allow-list, a deny-list or for its credentials.
     Denied,
@@ -204,21 +205,6 @@ impl Termination {
             Self::AuthOverloaded => "auth_overloaded",
             Self::Maintenance => "maintenance",
             Self::Internal => "internal",
-        }
-    }
-}
-
-impl From<Outcome> for Termination {
-    /// How a request ends whose last attempt ended so and was not tried again.
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Answered(_) => Self::Ok,
-            Outcome::Connect | Outcome::Tls => Self::UpstreamConnect,
-            Outcome::Timeout => Self::UpstreamTimeout,
-            Outcome::Reset | Outcome::Truncated | Outcome::Stale => Self::UpstreamReset,
-            Outcome::Malformed => Self::UpstreamMalformed,
-            Outcome::ClientAbort => Self::ClientClosed,
-            Outcome::Local => Self::Internal,
         }
     }
 }

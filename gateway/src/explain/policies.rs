@@ -33,8 +33,9 @@ const ASKED: &[(&str, Describe)] = &[
     ("max_in_flight", max_in_flight),
 ];
 
-/// Every policy that changes something on the way; likewise.
+/// What bounds a request on its way, and every policy that changes something there; likewise.
 const SHAPED: &[(&str, Describe)] = &[
+    ("timeout", timeout),
     ("rewrite", rewrite),
     ("headers.request", request_headers),
     ("mirror", mirror),
@@ -131,6 +132,12 @@ fn at_a_time(MaxInFlight { requests, queue, wait }: MaxInFlight) -> String {
         0 => format!("{requests} requests at a time, else 503"),
         _ => format!("{requests} requests at a time, {queue} wait up to {wait:?}, else 503"),
     }
+}
+
+fn timeout(route: &Route) -> Option<String> {
+    route
+        .timeout
+        .map(|timeout| format!("the answer ends within {timeout:?} of the request's header, else 504"))
 }
 
 fn rewrite(route: &Route) -> Option<String> {

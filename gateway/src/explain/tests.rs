@@ -130,6 +130,7 @@ GET http://shop.example/api/login
               web    shop.example  *             outranked
   policy    body_limit  a request body of at most 1MiB, else 413
   service   api
+  endpoint  retry  one more try after connect, reset, at most 20% of requests; the first byte within 30s of each
   release   {} api-41  stable  90 %  127.0.0.1:8041
             {} api-42  canary  10 %  127.0.0.1:8042
   because   the hash of cookie `gw_id`
@@ -138,6 +139,68 @@ GET http://shop.example/api/login
         arrow("api-42")
     );
     assert_eq!(text, expected);
+}
+
+/// A route with every policy.
+const EVERYTHING: &str = r#"
+version: 1
+listeners: { web: { address: "127.0.0.1:8080" } }
+rate_limits: { few: { key: route, rate: 1/s } }
+services:
+  api:
+    endpoints: ["127.0.0.1:8041", "127.0.0.1:8042"]
+    max_in_flight: 9
+    health: { path: /ready }
+    eject: {}
+    retry: { attempts: 2, on: [connect, timeout, reset, 5xx, 404] }
+routes:
+  all:
+    match: { prefix: / }
+    service: api
+    maintenance: { on: false }
+    allow: [127.0.0.0/8]
+    deny: [127.0.0.2]
+    cors: { origins: "*" }
+    limits: [few]
+    basic_auth: { users: { ann: $2b$05$/jQrg5sCP.PtZI5ZOfpr1.3vYFueTtRI5dx2SHfDANmH.c7EhWPDi } }
+    body_limit: 1MiB
+    buffer_request: 1KiB
+    max_in_flight: 5
+    timeout: 60s
+    rewrite: { prefix: /v1 }
+    headers: { request: { set: { a: b } }, response: { set: { a: b } } }
+    mirror: { service: api }
+    security_headers: true
+    compress: true
+"#;
+
+#[test]
+fn policies_stand_in_the_order_they_act_as_the_manual_has_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.yaml");
+    std::fs::write(&path, EVERYTHING).expect("written");
+    let question = Question {
+        url: "http://shop.example/".parse().expect("a URL"),
+        method: Method::GET,
+        headers: Vec::new(),
+        peer: "127.0.0.1".parse().expect("an address"),
+    };
+    let answer = explain(&compiled(&path), &question);
+    let told: Vec<&str> = answer.policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(told.len(), 17, "{told:?}");
+    let manual = include_str!("../../../docs/policies.md");
+    let (_, order) = manual.split_once("## The order in which policies act").expect("the section");
+    let (order, _) = order.split_once("\n## ").expect("the next section");
+    let rows: Vec<&str> =
+        order.lines().filter_map(|line| line.strip_prefix("| [`")?.split('`').next()).collect();
+    let mut rows = rows.into_iter();
+    for name in told.into_iter().collect::<indexmap::IndexSet<_>>() {
+        assert!(rows.any(|row| row == name), "{name} is not in its place");
+    }
+    let judges: Vec<&str> = answer.service_policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(judges, ["health", "eject", "retry"]);
+    let retry = "2 more tries after connect, timeout, reset, 5xx, 404, at most 20% of requests";
+    assert!(answer.service_policies[2].does.starts_with(retry), "{:?}", answer.service_policies[2]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
+use gateway_core::hop_by_hop::HopByHop;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
@@ -80,7 +81,11 @@ fn length(request: &SessionV1) -> u64 {
 /// The [`Rejection`] to answer with.
 pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Rejection> {
     let Some(connection) = ctx.connection.clone() else { return Err(Rejection::Internal) };
-    ctx.upgrade = session.is_upgrade_req();
+    ctx.upgrade = is_websocket(session);
+    if !ctx.upgrade {
+        // Whoever names another protocol, or none that begins here, has sent an ordinary request (RFC 9110 §7.8).
+        session.req_header_mut().remove_header(&header::UPGRADE);
+    }
     ctx.body_done = session.as_mut().is_body_empty();
     identify(session.req_header(), &connection, ctx);
     check_size(session.req_header(), &connection.listener)?;
@@ -120,6 +125,17 @@ pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Ad
     max_in_flight::admit(ctx, &route).await?;
     choose_release(session.req_header(), service, ctx);
     Ok(Admitted::Forward)
+}
+
+/// Whether a request begins a WebSocket (RFC 6455 §4.2.1). One that has a body does not: it would pass uncounted.
+fn is_websocket(session: &mut Session) -> bool {
+    let request = session.req_header();
+    let upgrade = request.headers.get(header::UPGRADE);
+    let wants = upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && request.version == Version::HTTP_11
+        && request.method == Method::GET
+        && HopByHop::is_upgrading(&request.headers);
+    wants && session.as_mut().is_body_empty()
 }
 
 /// Who is asking: one client address, one request id.

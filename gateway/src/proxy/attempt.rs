@@ -1,13 +1,14 @@
 //! One try at one endpoint: its choice, its end, and whether there is another.
 
+mod again;
+
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gateway_core::config::model::Failover;
 use gateway_core::endpoint::InFlight;
-use gateway_core::outcome::Outcome;
+use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::websocket::{FrameWatch, GOING_AWAY};
 use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -17,7 +18,6 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Attempt, Chosen, Context};
 use super::patience::Patience;
-use super::policy::buffering::Buffered;
 use super::rejection::Rejection;
 use super::watchdog::Watchdog;
 use crate::files::SHARES;
@@ -57,13 +57,13 @@ pub(super) fn begin(session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer
         peer.options.set_http_version(1, 1);
     } else {
         wait(&mut peer.options, &patience, ctx);
-        if let Some(end) = ctx.deadline {
-            let left = end.saturating_duration_since(attempt.started);
-            if left.is_zero() {
-                return refuse(ctx, Rejection::UpstreamTimeout);
-            }
-            bound(&mut peer.options, left);
+    }
+    if let Some(end) = ctx.deadline {
+        let left = end.saturating_duration_since(attempt.started);
+        if left.is_zero() {
+            return refuse(ctx, Rejection::UpstreamTimeout);
         }
+        bound(&mut peer.options, left, ctx.upgrade);
     }
     ctx.attempt = Some(attempt);
     Ok(peer)
@@ -85,15 +85,11 @@ fn wait(options: &mut PeerOptions, patience: &Patience, ctx: &Context) {
         Some(if http1 { patience.longest() } else { patience.longest_from_header(ctx.body_length) });
 }
 
-/// No single wait may be longer than the time that is left.
-fn bound(options: &mut PeerOptions, left: Duration) {
-    let waits = [
-        &mut options.connection_timeout,
-        &mut options.total_connection_timeout,
-        &mut options.read_timeout,
-        &mut options.write_timeout,
-    ];
-    for wait in waits {
+/// No single wait may be longer than the time that is left, but for those of a WebSocket once it is open.
+fn bound(options: &mut PeerOptions, left: Duration, upgrade: bool) {
+    let connecting = [&mut options.connection_timeout, &mut options.total_connection_timeout];
+    let exchanging = [&mut options.read_timeout, &mut options.write_timeout];
+    for wait in connecting.into_iter().chain(exchanging.into_iter().filter(|_| !upgrade)) {
         *wait = Some(wait.map_or(left, |wait| wait.min(left)));
     }
 }
@@ -135,6 +131,7 @@ fn turn_to_stable(ctx: &mut Context) {
     chosen.release.metrics.failovers.add(1);
     chosen.release = chosen.service.stable().clone();
     chosen.randomised = false;
+    ctx.termination = Termination::FailedOver;
     recount(ctx);
 }
 
@@ -152,8 +149,8 @@ fn recount(ctx: &mut Context) {
 pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) -> Result<()> {
     if !reused && SHARES.are_used_up_by(socket) {
         end(ctx, Outcome::Local, Next::Nothing);
-        ctx.answer_fields.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
-        return refuse(ctx, Rejection::Overloaded);
+        let rejection = overloaded(ctx);
+        return refuse(ctx, rejection);
     }
     let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
     if !reused {
@@ -161,7 +158,8 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) -> Resul
     }
     let template = &chosen.service.template;
     if ctx.upgrade {
-        attempt.watchdog = Watchdog::until(chosen.release.retirement.over(), socket);
+        let (over, limit) = (chosen.release.retirement.over(), attempt.patience.at(ctx.body_done, false));
+        attempt.watchdog = Watchdog::watch_until(over, socket, limit, ctx.deadline);
     } else if template.is_http1() && (!attempt.patience.is_uniform() || ctx.deadline.is_some()) {
         let limit = attempt.patience.at(ctx.body_done, false);
         attempt.watchdog = Watchdog::watch(socket, limit, ctx.deadline);
@@ -169,10 +167,17 @@ pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) -> Resul
     Ok(())
 }
 
+/// The gateway is out of files or ports: soon there may be some again.
+fn overloaded(ctx: &mut Context) -> Rejection {
+    ctx.answer_fields.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+    Rejection::Overloaded
+}
+
 /// A response header is there. Interim answers pass through here too.
 ///
 /// # Errors
-/// When the answer is not passed on: a switch of protocols nobody asked for, or a failure that stable is to mend.
+/// When the answer is not passed on: a switch of protocols nobody asked for, or a failure that another endpoint or stable
+/// is to mend.
 pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !ctx.upgrade {
@@ -188,16 +193,21 @@ pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut C
     ctx.first_byte = Some(now - ctx.started);
     let outcome = Outcome::Answered(response.status);
     attempt.answered = Some((outcome, taken));
-    attempt.lives(ctx.body_done);
-    if outcome.failure(&chosen.service.definition.rollout.guard.failures).is_none() {
+    match &attempt.watchdog {
+        Some(watchdog) if switching => watchdog.leave_alone(),
+        _ => attempt.lives(ctx.body_done),
+    }
+    let fails = outcome.failure(&chosen.service.definition.rollout.guard.failures).is_some();
+    let next = again::after(session, ctx, outcome, false);
+    if !fails && next == Next::Nothing {
         return Ok(());
     }
-    if wants_failover(session, ctx, outcome, false) {
-        end(ctx, outcome, Next::Failover);
-        return Err(Error::new_up(ErrorType::HTTPStatus(response.status.as_u16())));
+    end(ctx, outcome, next);
+    ctx.trying_again = next == Next::Retry;
+    if next == Next::Nothing {
+        return Ok(());
     }
-    end(ctx, outcome, Next::Nothing);
-    Ok(())
+    Err(Error::new_up(ErrorType::HTTPStatus(response.status.as_u16())))
 }
 
 /// A piece of the answer's body is there, or its end.
@@ -206,7 +216,7 @@ pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut C
 /// When the release was rolled back and its streams have had their time.
 pub(super) fn progressed(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Context) -> Result<()> {
     let Some(chosen) = &ctx.chosen else { return Ok(()) };
-    if ctx.upgrade {
+    if ctx.is_tunnel() {
         let retired = chosen.release.retirement.is_over();
         say_goodbye(body, end_of_stream && retired, &mut ctx.frames);
         return Ok(());
@@ -244,7 +254,11 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Context, mut error: Box
         _ => Outcome::Connect,
     };
     let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-    ctx.rejection = Some(if timed_out { Rejection::UpstreamTimeout } else { Rejection::UpstreamFailed });
+    ctx.rejection = Some(match outcome {
+        Outcome::Local => overloaded(ctx),
+        _ if timed_out => Rejection::UpstreamTimeout,
+        _ => Rejection::UpstreamUnreachable,
+    });
     error.set_retry(settle(session, ctx, outcome, true));
     error
 }
@@ -261,7 +275,7 @@ pub(super) fn broke(
 ) -> Box<Error> {
     // Settles what Pingora left open for reused connections; asking later would panic.
     error.retry.decide_reuse(client_reused);
-    if ctx.failing_over {
+    if std::mem::take(&mut ctx.trying_again) || ctx.failing_over {
         error.set_retry(true);
         return error;
     }
@@ -307,48 +321,9 @@ fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Reject
 
 /// Ends a failed attempt; says whether there is another one, by the service's retry policy or at stable.
 fn settle(session: &Session, ctx: &mut Context, outcome: Outcome, unsent: bool) -> bool {
-    if wants_retry(session, ctx, outcome, unsent) {
-        end(ctx, outcome, Next::Retry);
-        return true;
-    }
-    if wants_failover(session, ctx, outcome, unsent) {
-        end(ctx, outcome, Next::Failover);
-        return true;
-    }
-    end(ctx, outcome, Next::Nothing);
-    false
-}
-
-/// Whether a request can be sent again: nothing has been answered, and all of it is at hand.
-fn is_repeatable(session: &Session, ctx: &Context) -> bool {
-    let at_hand = !session.as_ref().retry_buffer_truncated()
-        || ctx.buffered.as_deref().is_some_and(Buffered::is_untouched);
-    session.response_written().is_none() && at_hand
-}
-
-fn wants_retry(session: &Session, ctx: &Context, outcome: Outcome, unsent: bool) -> bool {
-    let Some(Chosen { service, release, .. }) = &ctx.chosen else { return false };
-    let retry = &service.definition.retry;
-    let Some(failure) = outcome.failure(&retry.on) else { return false };
-    let may = is_repeatable(session, ctx) && (unsent || session.req_header().method.is_safe());
-    // A canary's own second endpoint comes before stable only where there is no failover.
-    let elsewhere = service.definition.rollout.failover.is_some() && release.index != service.stable().index;
-    if !may || elsewhere || ctx.attempts > retry.attempts || !service.budgets.retry.spend(Instant::now()) {
-        return false;
-    }
-    service.retries.count(failure);
-    true
-}
-
-fn wants_failover(session: &Session, ctx: &Context, outcome: Outcome, unsent: bool) -> bool {
-    let Some(Chosen { service, release, .. }) = &ctx.chosen else { return false };
-    let Some(Failover { on, methods, .. }) = &service.definition.rollout.failover else { return false };
-    outcome.failure(on).is_some()
-        && release.index != service.stable().index
-        && is_repeatable(session, ctx)
-        && (unsent || methods.contains(&session.req_header().method))
-        && !ctx.upgrade
-        && service.budgets.failover.spend(Instant::now())
+    let next = again::after(session, ctx, outcome, unsent);
+    end(ctx, outcome, next);
+    next != Next::Nothing
 }
 
 /// Ends the attempt under way, if one is: counted, and judged at once when it failed.

@@ -8,7 +8,7 @@ use gateway_core::endpoint::{InFlight, Tried};
 use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::trace_context::TraceParent;
 use gateway_core::websocket::FrameWatch;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::mirror::Draft;
 use super::patience::Patience;
@@ -62,7 +62,7 @@ pub(crate) struct Context {
     pub(crate) body_length: Option<u64>,
     /// What was read of the body before anybody was asked.
     pub(crate) buffered: Option<Box<Buffered>>,
-    /// Whether the client asks to switch protocols (WebSocket).
+    /// Whether the client asks for a WebSocket; whether it got one tells [`Self::is_tunnel`].
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
     pub(crate) deadline: Option<Instant>,
@@ -80,6 +80,8 @@ pub(crate) struct Context {
     pub(crate) frames: FrameWatch,
     /// A copy for another service, while its body is still coming.
     pub(crate) mirror: Option<Box<Draft>>,
+    /// The answer that has come is not passed on; another endpoint of the release is asked next.
+    pub(crate) trying_again: bool,
     /// The canary has failed this request; stable is asked next.
     pub(crate) failing_over: bool,
     pub(crate) rejection: Option<Rejection>,
@@ -132,6 +134,13 @@ impl Attempt {
 }
 
 impl Context {
+    /// Whether the origin has agreed to a WebSocket. Until then its handshake is a request like any other.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        let answered = self.attempt.as_ref().and_then(|attempt| attempt.answered);
+        let agreed = Outcome::Answered(StatusCode::SWITCHING_PROTOCOLS);
+        self.upgrade && answered.is_some_and(|(outcome, _)| outcome == agreed)
+    }
+
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
         Self {
             snapshot,
@@ -167,6 +176,7 @@ impl Context {
             compression: None,
             frames: FrameWatch::default(),
             mirror: None,
+            trying_again: false,
             failing_over: false,
             rejection: None,
             termination: Termination::Ok,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use gateway_core::hop_by_hop::HopByHop;
 use http::header::Entry;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, request, response,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request,
+    response,
 };
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
@@ -180,7 +181,7 @@ fn count_down(headers: &mut HeaderMap) {
 /// # Errors
 /// 413 once the route's limit is passed.
 pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Context) -> Result<()> {
-    if ctx.upgrade {
+    if ctx.is_tunnel() {
         return Ok(());
     }
     buffering::prepend(body, ctx);
@@ -203,7 +204,8 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &
 
 /// Prepares an origin's answer for the client; names go out in lower case here as well.
 pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
-    if response.status.is_informational() {
+    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if response.status.is_informational() && !switching {
         return;
     }
     let reason =
@@ -222,7 +224,7 @@ pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
 
 fn edit_response(response: &mut response::Parts, ctx: &mut Context) {
     let headers = &mut response.headers;
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(headers, response.status == StatusCode::SWITCHING_PROTOCOLS);
     shape::response(headers, ctx);
     if ctx.snapshot.model.via {
         headers.append(header::VIA, via(response.version));
@@ -234,11 +236,14 @@ fn edit_response(response: &mut response::Parts, ctx: &mut Context) {
 }
 
 /// Takes away what was for the hop to the origin alone (RFC 9110 §7.6.1).
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let fields = HopByHop::of(headers, false);
+fn remove_hop_by_hop(headers: &mut HeaderMap, switching: bool) {
+    let fields = HopByHop::of(headers, switching);
     // Pingora reads the framing from Transfer-Encoding after this and writes its own.
     for name in fields.names().filter(|name| **name != header::TRANSFER_ENCODING) {
         headers.remove(name);
+    }
+    if switching {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
 }
 

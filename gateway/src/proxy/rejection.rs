@@ -27,7 +27,7 @@ pub(crate) enum Rejection {
     AuthOverloaded,
     /// A rate limit is used up.
     RateLimited,
-    /// The route or its service has as many requests in flight as it may have.
+    /// The route or its service has as many requests in flight as it may have, or the gateway as many files open.
     Overloaded,
     /// More body than the route takes.
     BodyTooLarge,
@@ -37,7 +37,9 @@ pub(crate) enum Rejection {
     NoRoute,
     /// The release has no endpoint: its names do not resolve, or all are gone.
     NoEndpoint,
-    /// The origin cannot be reached, or broke off.
+    /// No connection to the origin, TLS included.
+    UpstreamUnreachable,
+    /// The origin broke off.
     UpstreamFailed,
     /// What the origin answered is not HTTP, or not allowed here.
     UpstreamMalformed,
@@ -63,7 +65,9 @@ impl Rejection {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE, // RFC 9110 §15.6.4
-            Self::UpstreamFailed | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY, // RFC 9110 §15.6.3
+            Self::UpstreamUnreachable | Self::UpstreamFailed | Self::UpstreamMalformed => {
+                StatusCode::BAD_GATEWAY // RFC 9110 §15.6.3
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT, // RFC 9110 §15.6.5
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -86,7 +90,7 @@ impl Rejection {
             Self::RequestTimeout => "request_timeout",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
-            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamUnreachable | Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamMalformed => "upstream_malformed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal_error",
@@ -107,6 +111,7 @@ impl Rejection {
             Self::RequestTimeout => Termination::TimedOut,
             Self::NoRoute => Termination::NoRoute,
             Self::NoEndpoint => Termination::NoEndpoint,
+            Self::UpstreamUnreachable => Termination::UpstreamConnect,
             Self::UpstreamFailed => Termination::UpstreamReset,
             Self::UpstreamMalformed => Termination::UpstreamMalformed,
             Self::UpstreamTimeout => Termination::UpstreamTimeout,

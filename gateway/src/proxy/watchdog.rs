@@ -40,11 +40,28 @@ impl Watchdog {
         Some(Self { shared, task })
     }
 
-    /// Watches `socket` until `end` comes.
-    pub(crate) fn until(end: impl Future<Output = ()> + Send + 'static, socket: RawFd) -> Option<Self> {
-        let shared = Arc::new(Shared::new(Duration::ZERO, None));
-        let task = tokio::spawn(bite(shared.clone(), duplicate(socket)?, end));
+    /// Watches `socket` likewise, and until `over` comes.
+    pub(crate) fn watch_until(
+        over: impl Future<Output = ()> + Send + 'static,
+        socket: RawFd,
+        limit: Duration,
+        end: Option<Instant>,
+    ) -> Option<Self> {
+        let shared = Arc::new(Shared::new(limit, end));
+        let silence = silence(shared.clone());
+        let either = async {
+            tokio::select! {
+                () = silence => {}
+                () = over => {}
+            }
+        };
+        let task = tokio::spawn(bite(shared.clone(), duplicate(socket)?, either));
         Some(Self { shared, task })
+    }
+
+    /// Minds silence and the end no more.
+    pub(crate) fn leave_alone(&self) {
+        self.shared.deadline.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Grants another `limit` from now on.

@@ -522,6 +522,17 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_metric() {
+        let manual = include_str!("../../../docs/operations.md");
+        let source = include_str!("metrics.rs");
+        let named = source.split("Family::new(").chain(source.split("Single::new(")).skip(1);
+        let names = named.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        for name in names {
+            assert!(manual.contains(&format!("`{name}")), "{name}");
+        }
+    }
+
+    #[test]
     fn a_finished_request_is_counted_and_timed_under_its_labels() {
         let (metrics, (route, service, release)) = (metrics(), api());
         let handle = metrics.requests(Some(&route), Some((&service, &release)));

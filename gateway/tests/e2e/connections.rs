@@ -4,7 +4,9 @@ use futures_util::future::join_all;
 use http::Method;
 
 use crate::support::connection::Raw;
-use crate::support::{BOTH_LISTENERS, Behaviour, Config, Gateway, ONE_ORIGIN, Origin, Place, own_answer};
+use crate::support::{
+    BOTH_LISTENERS, Behaviour, Config, Fault, Gateway, ONE_ORIGIN, Origin, Place, own_answer,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 
@@ -148,4 +150,26 @@ async fn streams_that_take_more_files_than_their_share_leave_those_that_are_kept
     }
     gateway.eventually("there is room again", async || gateway.get("/").await.status == 200).await;
     assert!(!gateway.log().contains("Too many open files"), "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn a_request_for_which_there_is_no_file_left_is_told_to_come_again() {
+    let origin = Origin::script(Behaviour::status(200).fault(Fault::CloseAfterResponse)).start().await;
+    let gateway = Gateway::run(with_runtime("threads: 1", &origin)).await;
+    let mut client = served(&gateway).await;
+    // Where a file was closed in the meantime it is served, and asks once more.
+    let refused = async || {
+        gateway.eventually("the origin has closed", async || origin.open_connections() == 0).await;
+        gateway.forbid_more_files();
+        client.send(GET.replace("GET /", "GET /refused")).await;
+        let answer = client.answer().await;
+        if answer.status != 200 {
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.head);
+            assert!(answer.text().contains("\"overloaded\""), "{}", answer.text());
+        }
+        answer.status != 200
+    };
+    gateway.eventually("no file is left", refused).await;
+    let logged = async || gateway.access_log().iter().any(|line| line["termination"] == "overloaded");
+    gateway.eventually("the log says so", logged).await;
 }

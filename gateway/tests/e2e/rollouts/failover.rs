@@ -34,6 +34,11 @@ async fn a_get_the_canary_fails_in_whatever_way_is_answered_by_stable() {
     let metrics = shop.gateway.metrics().await;
     let failovers = metrics.sum("failovers_total", &[("service", "api"), ("release", "api-42")]);
     assert_eq!(failovers as usize, shop.canary.hits());
+    let logged = async || {
+        let lines = shop.gateway.access_log();
+        lines.iter().filter(|line| line["termination"] == "failed_over").count() == shop.canary.hits()
+    };
+    shop.gateway.eventually("the log says so of each", logged).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The built binary, running in a directory of its own.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -301,6 +302,20 @@ impl Gateway {
         // SAFETY: the process is our own child and has not been waited for, so the id is still its.
         let outcome = unsafe { libc::kill(self.pid(), signal) };
         assert_eq!(outcome, 0, "the gateway cannot be signalled");
+    }
+
+    /// Lets the gateway open no further file; those it has open stay.
+    pub(crate) fn forbid_more_files(&self) {
+        let open: BTreeSet<u64> = fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .filter_map(|file| file.unwrap().file_name().to_str()?.parse().ok())
+            .collect();
+        // A new one would get the lowest number that is free.
+        let most = (0..).find(|number| !open.contains(number)).expect("there are more numbers than files");
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: the process is our own child; the call reads `limit`, which outlives it, and is asked for no old value.
+        let outcome = unsafe { libc::prlimit(self.pid(), libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+        assert_eq!(outcome, 0, "the gateway's files cannot be limited");
     }
 
     /// Waits until the gateway has ended.
