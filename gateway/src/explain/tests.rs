@@ -182,7 +182,7 @@ fn policies_stand_in_the_order_they_act_as_the_manual_has_them() {
     let question = Question {
         url: "http://shop.example/".parse().expect("a URL"),
         method: Method::GET,
-        headers: Vec::new(),
+        headers: http::HeaderMap::new(),
         peer: "127.0.0.1".parse().expect("an address"),
     };
     let answer = explain(&compiled(&path), &question);

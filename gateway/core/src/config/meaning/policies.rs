@@ -104,6 +104,13 @@ impl Meaning<'_> {
             self.problems
                 .push(problem.help("name the origins; browsers refuse `*` with credentials (WHATWG Fetch)"));
         }
+        let (everybody, named): (Vec<_>, Vec<_>) = origins.iter().partition(|origin| origin.value == "*");
+        if let (Some(star), Some(one)) = (everybody.first(), named.first()) {
+            let problem = Problem::error(Code::Conflict, "everybody, and some by name")
+                .at(one.span, "means nothing beside `*`")
+                .at(star.span, "everybody");
+            self.problems.push(problem.help("leave out `*`, or the names"));
+        }
         let names = |list| slice(list).iter().map(|FieldName(name)| name.clone()).collect();
         Cors {
             origins: origins.iter().map(|origin| origin.value.to_ascii_lowercase()).collect(),
