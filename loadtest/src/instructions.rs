@@ -23,6 +23,9 @@ const WHOLE: [&str; 2] = ["whole request: gateway", "whole request: bare Pingora
 /// than 5 %.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
+    /// Count; without it nothing is done, as benchmarks that measure time are run together with this one.
+    #[arg(long)]
+    pub count: bool,
     /// Only cases whose name holds this.
     #[arg(value_name = "CASE")]
     only: Option<String>,

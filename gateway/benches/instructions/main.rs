@@ -38,7 +38,12 @@ fn main() -> ExitCode {
         gateway: Path::new(env!("CARGO_BIN_EXE_gateway")),
         baseline: Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/instructions.txt")),
     };
-    match run(&CommandLine::parse().arguments, &subject) {
+    let CommandLine { arguments } = CommandLine::parse();
+    if !arguments.count {
+        println!("instructions are counted by `make instructions`");
+        return ExitCode::SUCCESS;
+    }
+    match run(&arguments, &subject) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(trouble) => {
