@@ -99,7 +99,11 @@ pub(crate) fn table(hosts: usize) -> Table<usize> {
         (host, paths[number % 5].to_owned())
     });
     let by_prefix = (0..hosts * 5).map(|number| {
-        let path = format!("/team{}/service{}/version{number}", number % 100, number % 1_000);
+        let path = match number % 3 {
+            0 => format!("/team{number}"),
+            1 => format!("/team{}/service{number}", number % 100),
+            _ => format!("/team{}/service{}/version{number}", number % 100, number % 1_000),
+        };
         (HostPattern::Exact("shop.example".into()), path)
     });
     let rules: Vec<_> = by_host.chain(by_prefix).enumerate().map(rule).collect();
