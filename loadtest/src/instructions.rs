@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use crate::compare::{self, Trouble};
-use baseline::{Baseline, Count};
+use baseline::{Baseline, Count, growth, has_grown};
 
 const WHOLE: [&str; 2] = ["whole request: gateway", "whole request: bare Pingora"];
 
@@ -60,49 +60,71 @@ pub struct Subject<'a> {
 /// # Errors
 /// When a case cannot be counted, and when the baseline cannot be used.
 pub fn run(arguments: &Arguments, subject: &Subject<'_>) -> Result<bool, Trouble> {
-    let mut baseline = match fs::read_to_string(subject.baseline) {
-        Ok(text) => Baseline::parse(&text).map_err(Trouble::Failed)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Baseline::default(),
-        Err(error) => return Err(error.into()),
-    };
-    let compiler = compiler()?;
+    let (mut baseline, compiler) = (read(subject.baseline)?, compiler()?);
     if !arguments.bless && !baseline.compiler.is_empty() && baseline.compiler != compiler {
-        eprintln!(
-            "the baseline is of {}, this is {compiler}: it may differ by more than the code",
-            baseline.compiler
-        );
+        let old = &baseline.compiler;
+        eprintln!("the baseline is of {old}, this is {compiler}: it may differ by more than the code");
     }
     let cases: Vec<&str> = subject.cases.iter().map(|(case, _)| *case).chain(WHOLE).collect();
-    let width = cases.iter().map(|case| case.len()).max().unwrap_or(0);
-    println!("{:width$}  {:>12}  {:>12}  {:>7}", "case", "instructions", "baseline", "change");
-    let mut counts = Vec::new();
-    let wanted = |case: &&&str| arguments.only.as_ref().is_none_or(|only| case.contains(only));
-    for case in cases.iter().filter(wanted) {
-        let Some(instructions) = count(case, arguments, subject)? else {
-            println!("{case:width$}  {:>12}", "not built");
-            continue;
-        };
-        println!("{}", row(case, width, instructions, baseline.of(case)));
-        counts.push(Count { case: (*case).to_owned(), instructions });
-    }
-    let grown = counts.iter().filter(|count| {
-        baseline.of(&count.case).is_some_and(|before| baseline::has_grown(before, count.instructions))
-    });
-    let grown: Vec<_> = grown.map(|count| count.case.as_str()).collect();
+    let counts = table(&wanted(&cases, arguments)?, &baseline, arguments, subject)?;
     if arguments.bless {
         baseline.renew(&cases, &counts, &compiler);
         fs::write(subject.baseline, baseline.text())?;
         return Ok(true);
     }
+    let has_grown = |Count { case, instructions }: &&Count| {
+        baseline.of(case).is_some_and(|before| has_grown(before, *instructions))
+    };
+    let grown: Vec<_> = counts.iter().filter(has_grown).map(|count| count.case.as_str()).collect();
     if !grown.is_empty() {
         println!("\ngrown by more than 5 %: {}", grown.join(", "));
     }
     Ok(grown.is_empty())
 }
 
+/// The baseline; an empty one where there is none yet.
+fn read(path: &Path) -> Result<Baseline, Trouble> {
+    match fs::read_to_string(path) {
+        Ok(text) => Baseline::parse(&text).map_err(Trouble::Failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Baseline::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The cases that are asked for.
+fn wanted<'a>(cases: &[&'a str], arguments: &Arguments) -> Result<Vec<&'a str>, Trouble> {
+    let Some(only) = &arguments.only else { return Ok(cases.to_vec()) };
+    let wanted: Vec<_> = cases.iter().copied().filter(|case| case.contains(only)).collect();
+    if wanted.is_empty() {
+        return Err(Trouble::Failed(format!("there are only these cases:\n  {}", cases.join("\n  "))));
+    }
+    Ok(wanted)
+}
+
+/// Counts the cases and prints each as soon as it is known.
+fn table(
+    cases: &[&str],
+    baseline: &Baseline,
+    arguments: &Arguments,
+    subject: &Subject<'_>,
+) -> Result<Vec<Count>, Trouble> {
+    let width = cases.iter().map(|case| case.len()).max().unwrap_or(0);
+    println!("{:width$}  {:>12}  {:>12}  {:>7}", "case", "instructions", "baseline", "change");
+    let mut counts = Vec::new();
+    for &case in cases {
+        let Some(instructions) = count(case, arguments, subject)? else {
+            println!("{case:width$}  {:>12}", "not built");
+            continue;
+        };
+        println!("{}", row(case, width, instructions, baseline.of(case)));
+        counts.push(Count { case: case.to_owned(), instructions });
+    }
+    Ok(counts)
+}
+
 fn row(case: &str, width: usize, instructions: u64, before: Option<u64>) -> String {
     let Some(before) = before else { return format!("{case:width$}  {instructions:>12}  {:>12}", "new") };
-    let change = baseline::growth(before, instructions) * 100.0;
+    let change = growth(before, instructions) * 100.0;
     format!("{case:width$}  {instructions:>12}  {before:>12}  {change:>+6.1}%")
 }
 
