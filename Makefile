@@ -6,7 +6,7 @@ CARGO ?= cargo
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: setup ## Serve config/gateway.yaml on https://localhost:8443 with small origins behind it
@@ -36,6 +36,10 @@ scenarios: setup ## Play every scenario: bad canaries, cutovers, floods …; pic
 .PHONY: bench
 bench: setup ## Run the micro-benchmarks
 	$(CARGO) bench --workspace
+
+.PHONY: instructions
+instructions: ## Count instructions under Valgrind beside docs/instructions.txt; fails when a case has grown
+	@scripts/instructions
 
 .PHONY: compare
 compare: setup ## Measure the gateway beside nginx, HAProxy, Envoy, Caddy and bare Pingora, into docs/performance.md

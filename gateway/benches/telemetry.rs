@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gateway::telemetry::access_log::{AccessLog, Entry, Timers};
+use gateway::telemetry::access_log::{AccessLog, Entry, Lines, Timers};
 use gateway::telemetry::metrics::{Metrics, RequestMetrics};
 use gateway_core::config::model::AccessLog as Target;
 use gateway_core::name::{ReleaseName, RouteName, ServiceName};
@@ -41,6 +41,18 @@ fn hand_over_an_entry(bencher: divan::Bencher) {
     let log = AccessLog::start(Some(Target::File("/dev/null".into())), Arc::clone(&dropped)).expect("a sink");
     bencher.with_inputs(|| entry(&served_by)).bench_values(|entry| log.log(entry));
     assert_eq!(dropped.sum(), 0, "dropping is cheaper than logging");
+}
+
+/// On the writer's thread.
+#[divan::bench(sample_size = 1000)]
+fn format_a_line(bencher: divan::Bencher) {
+    let entry = entry(&Metrics::new(SystemTime::now()).requests(None, None));
+    let mut lines = Lines::default();
+    bencher.bench_local(|| {
+        lines.clear();
+        lines.add(divan::black_box(&entry));
+        lines.as_bytes().len()
+    });
 }
 
 fn entry(served_by: &Arc<RequestMetrics>) -> Entry {

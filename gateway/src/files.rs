@@ -28,8 +28,10 @@ pub(crate) struct Shares {
     limit: u64,
     /// Kept back.
     reserve: u64,
-    /// Connections of clients.
+    /// Connections of clients, where the file names no number.
     pub(crate) connections: u32,
+    /// The same where it does: all but the reserve, for most of many clients may be idle.
+    most: u32,
     /// Idle connections to origins, of each protocol.
     pub(crate) idle: usize,
 }
@@ -39,11 +41,12 @@ impl Shares {
     fn of(limit: u64) -> Self {
         let reserve = (limit / 8).max(LEAST_RESERVE);
         let idle = (limit / 16).min(MOST_IDLE);
-        let connections = limit.saturating_sub(reserve + 2 * idle) / EACH;
+        let connections = |files: u64| u32::try_from(files).unwrap_or(u32::MAX).max(1);
         Self {
             limit,
             reserve,
-            connections: u32::try_from(connections).unwrap_or(u32::MAX).max(1),
+            connections: connections(limit.saturating_sub(reserve + 2 * idle) / EACH),
+            most: connections(limit.saturating_sub(reserve)),
             idle: usize::try_from(idle).unwrap_or(usize::MAX).max(1),
         }
     }
@@ -57,17 +60,16 @@ impl Shares {
 
     /// How many clients may be connected, by the file's word and never more than there is room for.
     pub(crate) fn max_connections(&self, runtime: &Runtime) -> u32 {
-        let asked = runtime.max_connections.as_ref().map_or(u32::MAX, |most| most.value);
-        asked.min(self.connections)
+        runtime.max_connections.as_ref().map_or(self.connections, |asked| asked.value.min(self.most))
     }
 
     /// A warning when the file asks for more connections than there is room for.
     pub(crate) fn warning(&self, runtime: &Runtime) -> Option<Problem> {
-        let asked = runtime.max_connections.as_ref().filter(|most| most.value > self.connections)?;
-        let Self { limit, connections, .. } = self;
+        let asked = runtime.max_connections.as_ref().filter(|asked| asked.value > self.most)?;
+        let Self { limit, most, .. } = self;
         let message =
             format!("{} connections need more open files than the {limit} allowed here", asked.value);
-        let help = format!("{connections} are taken; raise the hard limit (LimitNOFILE, ulimit -Hn)");
+        let help = format!("{most} are taken; raise the hard limit (LimitNOFILE, ulimit -Hn)");
         Some(Problem::warning(Code::TooManyFiles, message).at(asked.span, "too many here").help(help))
     }
 }
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_least_and_the_largest_limit_make_sense() {
-        assert_eq!(Shares::of(0), Shares { limit: 0, reserve: 64, connections: 1, idle: 1 });
+        assert_eq!(Shares::of(0), Shares { limit: 0, reserve: 64, connections: 1, most: 1, idle: 1 });
         assert_eq!(Shares::of(libc::RLIM_INFINITY).connections, u32::MAX);
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod mirror;
 mod patience;
 pub(crate) mod policy;
 mod record;
+pub(crate) mod rehearsal;
 pub(crate) mod rejection;
 pub(crate) mod respond;
 pub(crate) mod shape;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gateway_core::config::Report;
 
+pub use crate::proxy::rehearsal::Exchange;
+
 use crate::explain::offline;
 use crate::limits::registry::Limits;
 use crate::listener::tls::Tickets;
@@ -26,6 +28,22 @@ use crate::upstream::{Materials, Service};
 /// Everything that is wrong, all at once.
 pub fn reload(path: &Path) -> Result<(), Report> {
     offline::compile(load::load(path)?).map(drop)
+}
+
+/// A request on the first listener of the file at `path`, of which `request` are the bytes, and the fields of its answer.
+///
+/// # Errors
+/// Everything that is wrong with the file, all at once.
+///
+/// # Panics
+/// If it is no request over HTTP/1.1.
+pub fn exchange(
+    path: &Path,
+    request: &[u8],
+    answer: &[(&'static str, &'static str)],
+) -> Result<Exchange, Report> {
+    let snapshot = offline::compile(load::load(path)?)?;
+    Ok(Exchange::new(snapshot, request, answer).expect("a request that can be read"))
 }
 
 /// A service with its rollouts, as a process that has just started would have it.

@@ -7,6 +7,7 @@ mod accounting;
 mod arguments;
 mod certificates;
 mod drive;
+mod instructions;
 mod machine;
 mod measure;
 mod peer;
@@ -18,6 +19,7 @@ mod table;
 mod wire;
 
 pub use arguments::Arguments;
+pub use instructions::{instructions_of_bare, instructions_of_gateway};
 
 use std::io;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod compare;
+pub mod instructions;
 pub mod load;
 pub mod origin;
 pub mod picture;

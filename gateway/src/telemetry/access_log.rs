@@ -7,6 +7,7 @@
 mod clock;
 mod entry;
 mod line;
+mod lines;
 mod sink;
 
 use std::io;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use gateway_core::config::model::AccessLog as Target;
 use parking_lot::Mutex;
 
-use self::clock::Clock;
 pub use self::entry::{Entry, Text, Timers};
+pub use self::lines::Lines;
 use self::sink::Sink;
 use super::counters::ShardedCounter;
 
@@ -104,7 +105,7 @@ fn pair(sink: Option<Sink>, dropped: Arc<ShardedCounter>, capacity: usize) -> (A
     let (sender, receiver) = sync_channel(capacity);
     let orders = Arc::new(Mutex::new(Vec::new()));
     let log = AccessLog { queue: sender, orders: Arc::clone(&orders), dropped: Arc::clone(&dropped) };
-    (log, Writer { queue: receiver, orders, dropped, sink, lines: Vec::new(), clock: Clock::new(), capacity })
+    (log, Writer { queue: receiver, orders, dropped, sink, lines: Lines::default(), capacity })
 }
 
 /// The thread that formats and writes.
@@ -113,8 +114,7 @@ struct Writer {
     orders: Arc<Mutex<Vec<Order>>>,
     dropped: Arc<ShardedCounter>,
     sink: Option<Sink>,
-    lines: Vec<u8>,
-    clock: Clock,
+    lines: Lines,
     capacity: usize,
 }
 
@@ -151,8 +151,8 @@ impl Writer {
 
     fn add(&mut self, message: Option<Entry>) {
         if let (Some(entry), Some(_)) = (message, &self.sink) {
-            entry.write_line(&mut self.lines, &mut self.clock);
-            if self.lines.len() >= BATCH_BYTES {
+            self.lines.add(&entry);
+            if self.lines.as_bytes().len() >= BATCH_BYTES {
                 self.write();
             }
         }
@@ -160,9 +160,9 @@ impl Writer {
 
     fn write(&mut self) {
         if let Some(sink) = &mut self.sink
-            && !self.lines.is_empty()
+            && !self.lines.as_bytes().is_empty()
         {
-            self.dropped.add(sink.write(&self.lines));
+            self.dropped.add(sink.write(self.lines.as_bytes()));
         }
         self.lines.clear();
     }

@@ -108,9 +108,9 @@ async fn more_connections_than_there_are_files_for_are_warned_of_and_not_taken()
     assert!(check.text().contains(warning), "{check:?}");
     let gateway = Gateway::run_in(place).await;
     assert!(gateway.log().contains(warning), "{}", gateway.log());
-    assert!(gateway.metrics().await.sum("max_connections", &[]) < 170.0);
+    assert_eq!(gateway.metrics().await.sum("max_connections", &[]), 448.0);
 
-    let place = Place::new(with_runtime("max_connections: 50", &origin)).open_files(512);
+    let place = Place::new(with_runtime("max_connections: 440", &origin)).open_files(512);
     let check = place.command(&["check"]).await;
     assert!(!check.text().contains("open files"), "{check:?}");
 }

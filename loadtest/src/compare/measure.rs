@@ -100,6 +100,7 @@ pub(super) fn compare(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<R
         cores,
         files,
         stop,
+        wrap: |command, _| command,
     };
     let report = Report {
         machine: Machine::here(),

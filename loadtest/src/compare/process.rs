@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ pub(super) struct Ground<'a> {
     pub(super) cores: Cores,
     pub(super) files: u64,
     pub(super) stop: &'a AtomicBool,
+    /// What a proxy is run under: its command, and its directory, to another command.
+    pub(super) wrap: fn(Command, &Path) -> Command,
 }
 
 /// A proxy that accepts connections.
@@ -68,7 +70,7 @@ impl Running {
             certificates: ground.certificates,
             files: ground.files,
         };
-        let mut command = kind.command(binary, &site)?;
+        let mut command = (ground.wrap)(kind.command(binary, &site)?, &directory);
         let output = |name: &str| OpenOptions::new().create(true).append(true).open(directory.join(name));
         command.stdin(Stdio::null()).stdout(output("stdout")?).stderr(output("stderr")?);
 
@@ -125,6 +127,16 @@ impl Running {
     /// Where it tells its metrics.
     pub(super) fn metrics(&self) -> SocketAddr {
         local(&self.metrics)
+    }
+
+    /// Its first process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Looks for its processes anew. Once it has answered, all are there; ports are open before.

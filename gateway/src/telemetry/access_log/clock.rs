@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::telemetry::rfc3339::Rfc3339;
 
 /// The second that was written last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Clock {
     second: Duration,
     /// `2026-03-01T12:34:56`, empty before the first.
@@ -14,10 +14,6 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
-        Self { second: Duration::ZERO, text: Vec::new() }
-    }
-
     /// Appends `2026-03-01T12:34:56.789Z` (RFC 3339); a time before 1970 is written as 1970.
     pub(super) fn write(&mut self, time: SystemTime, buffer: &mut Vec<u8>) {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -44,7 +40,7 @@ mod tests {
 
     #[test]
     fn every_time_is_written_as_if_it_were_alone() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::default();
         let start = Duration::from_millis(1_772_368_496_789);
         for step in [0, 1, 210, 211, 1_211, 60_000, 59_999, 86_400_000] {
             let time = SystemTime::UNIX_EPOCH + start + Duration::from_millis(step);

@@ -183,7 +183,7 @@ pub(super) mod tests {
 
     fn line(entry: &Entry) -> String {
         let mut buffer = Vec::new();
-        entry.write_line(&mut buffer, &mut Clock::new());
+        entry.write_line(&mut buffer, &mut Clock::default());
         String::from_utf8(buffer).unwrap()
     }
 

@@ -90,7 +90,7 @@ mapping! {
         /// Worker threads; `auto` is one for each processor this process may use. Default: auto.
         threads: Option<Threads>,
         /// Connections of clients at a time; more are closed at once. `auto` is as many as the limit of open files
-        /// holds, and no number is more. Default: auto.
+        /// holds when all are busy; a number may count on idle ones. Default: auto.
         max_connections: Option<At<MaxConnections>>,
         /// How long requests in flight may take after a SIGTERM. Default: 30s.
         drain: Option<Period>,
