@@ -114,13 +114,14 @@ async fn follow_files(
     loop {
         let snapshot = runtime.snapshot();
         watch_directories(&mut watcher, &mut watched, &snapshot.files);
-        let now = load::fingerprint(&snapshot.files);
-        let seen = Seen::of(&runtime.path, &snapshot.files);
-        if now != snapshot.fingerprint && refused.as_ref() != Some(&seen) {
-            let outcome = reload(&runtime).await;
-            // What was read, not what is there now: the file may have changed on the way.
-            refused = outcome.err().map(|report| Seen { text: report.source().to_owned(), ..seen });
-            continue;
+        if load::fingerprint(&snapshot.files) != snapshot.fingerprint {
+            let seen = Seen::of(&runtime.path, &snapshot.files);
+            if refused.as_ref() != Some(&seen) {
+                let outcome = reload(&runtime).await;
+                // What was read, not what is there now: the file may have changed on the way.
+                refused = outcome.err().map(|report| Seen { text: report.source().to_owned(), ..seen });
+                continue;
+            }
         }
         let files = snapshot.files.clone();
         drop(snapshot);

@@ -23,6 +23,7 @@ use gateway_core::trace_context::TraceParent;
 use gateway_core::unit::Weight;
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::routes::configuration;
 use crate::site;
 
 /// What is counted: it is made for so many runs, and each call is one.
@@ -229,7 +230,7 @@ fn line(_: u32) -> Work {
 }
 
 fn read(_: u32) -> Work {
-    let text = site::configuration(1_000);
+    let text = configuration(1_000);
     Box::new(move || {
         let loaded = load("gateway.yaml", black_box(&text), Path::new("/etc/gateway"), &Process);
         assert!(black_box(loaded).is_ok());
@@ -237,7 +238,7 @@ fn read(_: u32) -> Work {
 }
 
 fn reload(_: u32) -> Work {
-    let (directory, path) = site::file(&site::configuration(1_000));
+    let (directory, path) = site::file(&configuration(1_000));
     Box::new(move || {
         assert!(directory.path().exists() && gateway::rehearsal::reload(&path).is_ok());
     })

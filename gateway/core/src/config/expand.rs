@@ -4,7 +4,7 @@
 //! in for each request, `${client_ip}` and its like are kept as gaps; no variable can bring one along.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use miette::SourceSpan;
 
@@ -47,8 +47,6 @@ pub(crate) struct Expander<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) world: &'a dyn World,
     pub(crate) problems: &'a mut Vec<Problem>,
-    /// Files that were read, so that they can be watched.
-    pub(crate) files: Vec<PathBuf>,
     /// Values that came from outside, with their places.
     pub(crate) secrets: Vec<(SourceSpan, String)>,
 }
@@ -165,7 +163,6 @@ impl Expander<'_> {
         let path = self.dir.join(path);
         match self.world.read(&path) {
             Ok(text) => {
-                self.files.push(path);
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 Some(text.strip_suffix('\r').unwrap_or(text).to_owned())
             }
@@ -244,7 +241,6 @@ mod tests {
             dir: Path::new("/etc/gw"),
             world: &Fake,
             problems: &mut problems,
-            files: Vec::new(),
             secrets: Vec::new(),
         };
         expander.expand(&mut root);

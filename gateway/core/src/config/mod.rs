@@ -23,7 +23,7 @@ mod schema;
 mod shown;
 mod unsupported;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use expand::{Process, World};
 pub use report::Report;
@@ -42,8 +42,6 @@ pub struct Loaded {
     pub warnings: Report,
     /// The file as JSON text without its secrets, to be shown.
     pub shown: String,
-    /// Files whose text stands in it (`${file:…}`), to be watched.
-    pub files: Vec<PathBuf>,
 }
 
 /// How strictly to read.
@@ -95,10 +93,9 @@ fn load_text(
     let Some(mut root) = document::parse(source, &mut problems) else {
         return Err(Report::new(name, source, problems));
     };
-    let mut expander =
-        Expander { source, dir, world, problems: &mut problems, files: Vec::new(), secrets: Vec::new() };
+    let mut expander = Expander { source, dir, world, problems: &mut problems, secrets: Vec::new() };
     expander.expand(&mut root);
-    let Expander { files, secrets, .. } = expander;
+    let Expander { secrets, .. } = expander;
     if !options.allow_unsupported {
         unsupported::check(&root, &mut problems);
     }
@@ -112,7 +109,7 @@ fn load_text(
     report.hide(&shown::secrets(&root));
     match gateway {
         Some(gateway) if !report.has_errors() => {
-            Ok(Loaded { gateway, warnings: report, shown: shown::redacted(&root), files })
+            Ok(Loaded { gateway, warnings: report, shown: shown::redacted(&root) })
         }
         _ => Err(report),
     }
