@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Watches one attempt on one HTTP/1 connection; dropping it calls it off.
@@ -26,6 +27,8 @@ struct Shared {
     deadline: AtomicU64,
     /// Beyond which it is never extended, likewise.
     last: u64,
+    /// Tells that the deadline has come nearer: a sleep until the former one would be too long.
+    nearer: Notify,
     bitten: AtomicBool,
 }
 
@@ -64,10 +67,12 @@ impl Watchdog {
         self.shared.deadline.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Grants another `limit` from now on.
+    /// Grants `limit` from now on, be that later than what was granted before or sooner.
     pub(crate) fn extend(&self, limit: Duration) {
-        let deadline = self.shared.begun.elapsed() + limit;
-        self.shared.deadline.store(millis(deadline).min(self.shared.last), Ordering::Relaxed);
+        let deadline = millis(self.shared.begun.elapsed() + limit).min(self.shared.last);
+        if deadline < self.shared.deadline.swap(deadline, Ordering::Relaxed) {
+            self.shared.nearer.notify_one();
+        }
     }
 
     /// Whether the deadline has passed and the socket was shut down.
@@ -87,7 +92,7 @@ impl Shared {
         let begun = Instant::now();
         let last = end.map_or(u64::MAX, |end| millis(end.saturating_duration_since(begun)));
         let deadline = AtomicU64::new(millis(limit).min(last));
-        Self { begun, deadline, last, bitten: AtomicBool::new(false) }
+        Self { begun, deadline, last, nearer: Notify::new(), bitten: AtomicBool::new(false) }
     }
 }
 
@@ -108,7 +113,10 @@ async fn silence(shared: Arc<Shared>) {
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left).await;
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = shared.nearer.notified() => {}
+        }
     }
 }
 
@@ -135,6 +143,16 @@ mod tests {
         let read = tokio::task::spawn_blocking(move || ours.read(&mut [0; 1]));
         assert_eq!(read.await.expect("the reader").expect("end of stream"), 0);
         assert!(dog.has_bitten());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_deadline_that_comes_nearer_is_kept() {
+        let (mut ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let dog = Watchdog::watch(theirs.as_raw_fd(), Duration::from_secs(3600), None).expect("a watchdog");
+        tokio::task::yield_now().await;
+        dog.extend(Duration::from_millis(20));
+        let read = tokio::task::spawn_blocking(move || ours.read(&mut [0; 1]));
+        assert_eq!(read.await.expect("the reader").expect("end of stream"), 0);
     }
 
     #[tokio::test]

@@ -77,6 +77,23 @@ async fn an_origin_that_is_silent_after_the_whole_request_is_504() {
     gateway.counted("upstream_attempts_total", &labels, 2.0).await;
 }
 
+/// The origin's time to answer begins with the end of the request, however long the client might have paused.
+#[tokio::test]
+async fn the_end_of_an_upload_shortens_what_is_waited_for() {
+    for http2 in [false, true] {
+        let silent = RawOrigin::steps().read_head().hold().start().await;
+        let yaml = UPLOADS.replace("{limits}", "body_idle: 1h");
+        let yaml = yaml.replace("{service}", "timeouts: { first_byte: 300ms, idle: 300ms }");
+        let gateway = Gateway::run(Config::new(yaml).raw_origin("origin", &silent)).await;
+        let mut upload = over(http2, gateway.request(Method::POST, "/late")).upload().await;
+        assert!(upload.send("half").await);
+        let arrived = async || silent.received().contains("half");
+        gateway.eventually("half has arrived", arrived).await;
+        upload.end();
+        assert_eq!(upload.started().await.unwrap().status, 504, "http2 {http2}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_stops_is_408_and_the_release_is_not_blamed() {
     for service in ["retry: { attempts: 1 }", "timeouts: { first_byte: 100ms }"] {
