@@ -1,7 +1,8 @@
-//! The life of a request: Pingora's phases, each a few lines that call what decides.
+//! The life of a request: its phases in their order, each a few lines that call what decides.
 
 mod admission;
 mod attempt;
+mod body;
 pub(crate) mod context;
 mod forward;
 pub(crate) mod host;
@@ -12,26 +13,21 @@ pub(crate) mod policy;
 mod record;
 pub(crate) mod rehearsal;
 pub(crate) mod rejection;
+mod relay;
 pub(crate) mod respond;
 pub(crate) mod shape;
-mod watchdog;
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::HeaderMap;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::modules::http::HttpModules;
-use pingora::protocols::Digest;
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, Result};
+use pingora::Result;
 
+use self::admission::Admitted;
+use self::attempt::Failure;
 use self::context::Context;
+use self::relay::Relay;
+use crate::listener::client::Client;
 use crate::runtime::Runtime;
+use crate::upstream::origin::Origin;
 
 /// The one proxy behind every listener.
 pub(crate) struct Proxy {
@@ -42,173 +38,64 @@ impl Proxy {
     pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
         Self { runtime }
     }
+
+    /// Answers a request, however that ends. One snapshot is pinned for all of it.
+    pub(crate) async fn serve(&self, client: &mut Client) {
+        let mut ctx = Context::new(self.runtime.snapshot(), client.connection().clone());
+        if self.runtime.is_draining() {
+            client.close();
+        }
+        let served = handle(client, &mut ctx).await;
+        if let Err(error) = &served {
+            respond::fail(client, &mut ctx, error).await;
+        }
+        record::finish(&self.runtime, client, served.err().as_deref(), &mut ctx);
+    }
 }
 
-#[async_trait]
-impl ProxyHttp for Proxy {
-    type CTX = Context;
-
-    /// Pins one snapshot for the whole request.
-    fn new_ctx(&self) -> Context {
-        Context::new(self.runtime.snapshot())
+async fn handle(client: &mut Client, ctx: &mut Context) -> Result<()> {
+    match admission::admit(client, ctx).await {
+        Ok(Admitted::Forward) => {
+            mirror::begin(client.request(), ctx);
+            forward_until_answered(client, ctx).await
+        }
+        Ok(Admitted::Answer(answer)) => respond::answer(client, ctx, answer).await,
+        Ok(Admitted::Broken(error)) => Err(error),
+        Err(rejection) => respond::reject(client, ctx, rejection).await,
     }
+}
 
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
-
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        admission::begin(session, ctx, self.runtime.is_draining());
-        Ok(())
-    }
-
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match admission::admit(session, ctx).await {
-            Ok(admission::Admitted::Forward) => {
-                mirror::begin(session, ctx);
-                Ok(false)
-            }
-            Ok(admission::Admitted::Answer(answer)) => {
-                respond::answer(session, ctx, answer).await?;
-                Ok(true)
-            }
-            Ok(admission::Admitted::Broken(error)) => Err(error),
-            Err(rejection) => {
-                respond::reject(session, ctx, rejection).await?;
-                Ok(true)
-            }
+/// One attempt after the other, as long as another one is allowed.
+async fn forward_until_answered(client: &mut Client, ctx: &mut Context) -> Result<()> {
+    loop {
+        match attempt(client, ctx).await {
+            Ok(()) => return Ok(()),
+            Err(Failure { again: true, .. }) => {}
+            Err(Failure { error, .. }) => return Err(error),
         }
     }
+}
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        attempt::begin(session, ctx)
+async fn attempt(client: &mut Client, ctx: &mut Context) -> Result<(), Failure> {
+    let endpoint = attempt::begin(client, ctx)?;
+    let connection = match attempt::connect(client, ctx, &endpoint).await {
+        Ok(connection) => connection,
+        Err(error) => return Err(attempt::not_connected(client, ctx, &error)),
+    };
+    attempt::connected(ctx, &connection)?;
+    let reused = connection.is_reused();
+    let mut origin = match attempt::ask(client, ctx, connection) {
+        Ok(origin) => origin,
+        Err(error) => return Err(attempt::broke(client, ctx, error, reused)),
+    };
+    if let Err(error) = Relay::new(client, &mut origin, ctx).run().await {
+        let stale = reused && !origin.has_answered();
+        return Err(attempt::broke(client, ctx, error, stale));
     }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        fd: RawFd,
-        _digest: Option<&Digest>,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        attempt::connected(ctx, fd, reused)
+    if let Origin::Http1(exchange) = origin
+        && let Some(connection) = exchange.into_connection()
+    {
+        endpoint.pool.keep(connection);
     }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        upstream_request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        forward::request(session, upstream_request, ctx)
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        forward::request_body(body, end_of_stream, ctx)?;
-        mirror::body(body.as_ref(), end_of_stream, ctx);
-        Ok(())
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        session: &mut Session,
-        upstream_response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        attempt::answered(session, upstream_response, ctx)?;
-        forward::response(upstream_response, ctx);
-        shape::compress::response(session.req_header(), upstream_response, ctx)
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        upstream_response: &mut ResponseHeader,
-        _ctx: &mut Context,
-    ) -> Result<()> {
-        forward::unchunk(session.req_header().version, upstream_response);
-        Ok(())
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
-        attempt::progressed(body, end_of_stream, ctx)?;
-        Ok(None)
-    }
-
-    fn response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
-        shape::compress::body(body, end_of_stream, ctx)?;
-        Ok(None)
-    }
-
-    async fn response_trailer_filter(
-        &self,
-        _session: &mut Session,
-        _trailers: &mut HeaderMap,
-        ctx: &mut Context,
-    ) -> Result<Option<Bytes>> {
-        shape::compress::trailers(ctx)
-    }
-
-    fn fail_to_connect(
-        &self,
-        session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Context,
-        e: Box<Error>,
-    ) -> Box<Error> {
-        attempt::not_connected(session, ctx, e)
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        e: Box<Error>,
-        ctx: &mut Context,
-        client_reused: bool,
-    ) -> Box<Error> {
-        attempt::broke(session, ctx, e, client_reused)
-    }
-
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
-        let error_code = respond::fail(session, ctx, e).await;
-        FailToProxy { error_code, can_reuse_downstream: false }
-    }
-
-    /// Failures are counted and logged by us; Pingora's line would be a second one without the request id.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
-        true
-    }
-
-    fn suppress_proxy_warn_log(
-        &self,
-        _session: &Session,
-        _ctx: &Context,
-        _error: &Error,
-        _context: ProxyWarnLogContext,
-    ) -> bool {
-        true
-    }
-
-    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
-        record::finish(&self.runtime, session, e, ctx);
-    }
+    Ok(())
 }

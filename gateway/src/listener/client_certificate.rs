@@ -4,9 +4,7 @@ use std::fmt::Write;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use gateway_core::config::model::ClientHeaders;
-use http::{HeaderName, HeaderValue};
-use pingora::Result;
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Oid, ToDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -36,18 +34,17 @@ impl Reserved {
     }
 
     /// Puts what the gateway knows in place of what the client says, before anything reads the request.
-    ///
-    /// # Errors
-    /// None that could come from a client: the fields were made by [`fields`].
-    pub(crate) fn settle(&self, request: &mut RequestHeader, known: &Fields) -> Result<()> {
+    pub(crate) fn settle(&self, headers: &mut HeaderMap, known: &Fields) {
         if self.0.is_empty() && known.is_empty() {
-            return Ok(());
+            return;
         }
-        let said: Vec<HeaderName> = request.headers.keys().filter(|name| self.holds(name)).cloned().collect();
+        let said: Vec<HeaderName> = headers.keys().filter(|name| self.holds(name)).cloned().collect();
         for name in &said {
-            request.remove_header(name);
+            headers.remove(name);
         }
-        add(request, known)
+        for (name, value) in known {
+            headers.insert(name.clone(), value.clone());
+        }
     }
 
     /// CGI, and with it WSGI, makes one variable of `x-client-subject` and `x_client_subject` (RFC 3875 §4.1.18).
@@ -56,11 +53,6 @@ impl Reserved {
         let alike = |own: &HeaderName| own.as_str().bytes().map(plain).eq(name.as_str().bytes().map(plain));
         self.0.iter().any(alike)
     }
-}
-
-/// Writes the fields, in place of any with their names.
-fn add(request: &mut RequestHeader, fields: &Fields) -> Result<()> {
-    fields.iter().try_for_each(|(name, value)| request.insert_header(name.clone(), value.clone()))
 }
 
 /// SHA-256 of the whole certificate, in lower-case hexadecimal.
@@ -204,17 +196,17 @@ mod tests {
     fn what_a_client_says_under_a_reserved_name_goes_however_it_is_spelt() {
         let names = [HeaderName::from_static("x-client-subject"), HeaderName::from_static("x_user")];
         let reserved = Reserved::new(names.iter());
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        let mut headers = HeaderMap::new();
         for name in
             ["X-Client-Subject", "x_client-subject", "X-USER", "x_user", "x-client-subject2", "x-users"]
         {
-            request.append_header(name, "root").unwrap();
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("root"));
         }
         let known = vec![(names[0].clone(), HeaderValue::from_static("CN=alice"))];
-        reserved.settle(&mut request, &known).unwrap();
-        let mut left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
+        reserved.settle(&mut headers, &known);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["x-client-subject", "x-client-subject2", "x-users"]);
-        assert_eq!(request.headers["x-client-subject"], "CN=alice");
+        assert_eq!(headers["x-client-subject"], "CN=alice");
     }
 }

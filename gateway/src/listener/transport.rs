@@ -4,8 +4,10 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pingora::protocols::ALPN;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -15,6 +17,8 @@ use tokio_rustls::server::TlsStream;
 pub(crate) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// None at all: of a request that is only rehearsed.
+    Detached,
 }
 
 impl Transport {
@@ -35,7 +39,20 @@ impl Transport {
         match self {
             Self::Plain(stream) => stream.as_raw_fd(),
             Self::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+            Self::Detached => -1,
         }
+    }
+
+    /// Breaks the connection off: what was sent must not look complete, though the end of the connection may be the only
+    /// end its message has.
+    pub(super) fn cut(&self) {
+        let socket = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Detached => return,
+        };
+        // Where it fails the connection is broken already.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -48,6 +65,7 @@ impl AsyncRead for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Detached => Poll::Ready(Ok(())),
         }
     }
 }
@@ -57,6 +75,7 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Detached => Poll::Ready(Ok(buf.len())),
         }
     }
 
@@ -64,6 +83,7 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Detached => Poll::Ready(Ok(())),
         }
     }
 
@@ -71,6 +91,7 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Detached => Poll::Ready(Ok(())),
         }
     }
 
@@ -82,6 +103,7 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Detached => Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum())),
         }
     }
 

@@ -2,31 +2,26 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
 use gateway_core::hop_by_hop::HopByHop;
+use gateway_core::http1::content_length;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::Error;
-use pingora::http::RequestHeader;
-use pingora::protocols::http::v1::server::HttpSession as SessionV1;
-use pingora::proxy::Session;
 
-use super::context::{Chosen, Client, Context};
+use super::context::{Asker, Chosen, Context};
 use super::identity;
 use super::policy::{self, buffering, cors, max_in_flight};
 use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
-use crate::listener::connection::Connection;
+use crate::listener::client::Client;
+use crate::message::Request;
 use crate::snapshot::{Action, Route};
-use crate::upstream::{Service, TUNNEL_IDLE};
-
-/// How long the rest of a request that is turned away may keep its connection.
-const DRAIN: Duration = Duration::from_secs(2);
+use crate::upstream::Service;
 
 /// A request that may go on.
 pub(super) enum Admitted {
@@ -38,114 +33,73 @@ pub(super) enum Admitted {
     Broken(Box<Error>),
 }
 
-/// Sets the limits of this request's connection; nothing can be answered yet.
-pub(super) fn begin(session: &mut Session, ctx: &mut Context, draining: bool) {
-    let digest = session.digest().and_then(|digest| digest.proxy_digest.as_deref());
-    let Some(connection) = Connection::of(digest).cloned() else { return };
-    let number = connection.begin_request();
-    let limits = &connection.listener.limits;
-    if let Some(http1) = session.as_ref().as_http1() {
-        connection.account(length(http1));
-        // `get_keepalive` is `None` for HTTP/1.0, `Connection: close` and a draining process: those stay as they are.
-        if session.get_keepalive().is_some() {
-            let more = number < limits.keepalive_requests && !draining;
-            session.set_keepalive(more.then_some(limits.keepalive.as_secs().max(1)));
-        }
-        session.as_mut().set_read_timeout(Some(limits.body_idle));
-        session.as_mut().set_total_drain_timeout(Some(DRAIN));
-        // An answer before the end of the request does not end the connection: the rest is read, for a while.
-        session.as_mut().set_close_on_response_before_downstream_finish(false);
-        session.as_mut().set_pipelining_enabled(true);
-        // RFC 9110 §15.2: a server must not send 1xx to an HTTP/1.0 client.
-        let before_http_11 = session.req_header().version < Version::HTTP_11;
-        session.as_mut().set_ignore_info_resp(before_http_11);
-    }
-    session.as_mut().set_write_timeout(Some(limits.body_idle));
-    ctx.connection = Some(connection);
-}
-
-/// How many bytes an HTTP/1 request takes, header and body; more than any has when its end is only known once it is there.
-fn length(request: &SessionV1) -> u64 {
-    const UNKNOWN: u64 = 1 << 56;
-    let headers = &request.req_header().headers;
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        return UNKNOWN;
-    }
-    let body = body_length(headers).unwrap_or(0).min(UNKNOWN);
-    request.get_headers_raw_bytes().len() as u64 + body
-}
-
 /// Decides where a request goes.
 ///
 /// # Errors
 /// The [`Rejection`] to answer with.
-pub(super) async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Rejection> {
-    let Some(connection) = ctx.connection.clone() else { return Err(Rejection::Internal) };
-    ctx.upgrade = is_websocket(session);
+pub(super) async fn admit(client: &mut Client, ctx: &mut Context) -> Result<Admitted, Rejection> {
+    let connection = ctx.connection.clone();
+    ctx.body.done = client.is_body_done();
+    ctx.upgrade = is_websocket(client);
+    let request = client.request_mut();
     if !ctx.upgrade {
         // Whoever names another protocol, or none that begins here, has sent an ordinary request (RFC 9110 §7.8).
-        session.req_header_mut().remove_header(&header::UPGRADE);
+        request.headers.remove(header::UPGRADE);
     }
-    ctx.body_done = session.as_mut().is_body_empty();
-    identify(session.req_header(), &connection, ctx);
-    check_size(session.req_header(), &connection.listener)?;
-    ctx.host = host(session.req_header())?;
-    check_fields(session.req_header())?;
+    identify(request, ctx);
+    check_size(request, &connection.listener)?;
+    ctx.host = host(request)?;
+    check_fields(request)?;
     if let Some(port) = connection.listener.redirect_port {
-        return Ok(Admitted::Answer(Answer::to_https(session.req_header(), &ctx.host, port)));
+        return Ok(Admitted::Answer(Answer::to_https(request, &ctx.host, port)));
     }
-    if let Some(answer) = asked_of_the_gateway_itself(session.req_header()) {
+    if let Some(answer) = asked_of_the_gateway_itself(request) {
         return Ok(Admitted::Answer(answer));
     }
-    let reserved = &ctx.snapshot.reserved;
-    let settled = reserved.settle(session.req_header_mut(), &connection.client_fields);
-    settled.map_err(|_| Rejection::Internal)?;
-    let route = find_route(session.req_header(), ctx)?;
+    ctx.snapshot.reserved.settle(&mut request.headers, &connection.client_fields);
+    let route = find_route(request, ctx)?;
     ctx.in_flight = Some(route.in_flight.enter());
     ctx.metrics = Some(route.own_metrics.clone());
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
     ctx.route = Some(route.clone());
-    ctx.body_length = body_length(&session.req_header().headers);
-    if let Some(answer) = policy::admit(session, ctx, &route).await? {
+    ctx.body.length = content_length(&request.headers);
+    if let Some(answer) = policy::admit(client, ctx, &route).await? {
         return Ok(Admitted::Answer(answer));
     }
     let service = match &route.action {
         Action::Forward(service) => service,
         Action::Answer(answer) => return Ok(Admitted::Answer(answer.clone())),
     };
-    if ctx.upgrade {
-        session.as_mut().set_read_timeout(Some(TUNNEL_IDLE));
-    }
     if let Some(most) = route.buffer_request
-        && let Err(error) = buffering::fill(session, ctx, most).await
+        && let Err(error) = buffering::fill(client, ctx, most).await
     {
         return Ok(Admitted::Broken(error));
     }
     // Last, so that nobody who is refused or slow takes a place.
     max_in_flight::admit(ctx, &route).await?;
-    choose_release(session.req_header(), service, ctx);
+    choose_release(client.request(), service, ctx);
     Ok(Admitted::Forward)
 }
 
 /// Whether a request begins a WebSocket (RFC 6455 §4.2.1). One that has a body does not: it would pass uncounted.
-fn is_websocket(session: &mut Session) -> bool {
-    let request = session.req_header();
+fn is_websocket(client: &Client) -> bool {
+    let request = client.request();
     let upgrade = request.headers.get(header::UPGRADE);
-    let wants = upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && request.version == Version::HTTP_11
         && request.method == Method::GET
-        && HopByHop::is_upgrading(&request.headers);
-    wants && session.as_mut().is_body_empty()
+        && HopByHop::is_upgrading(&request.headers)
+        && client.is_body_done()
 }
 
 /// Who is asking: one client address, one request id.
-fn identify(request: &RequestHeader, connection: &Connection, ctx: &mut Context) {
+fn identify(request: &Request, ctx: &mut Context) {
     let snapshot = ctx.snapshot.clone();
-    let peer = connection.peer_ip();
+    let peer = ctx.connection.peer_ip();
     let resolved = client_ip::resolve(peer, &snapshot.trusted, &request.headers);
-    ctx.client = Client {
+    ctx.client = Asker {
         ip: resolved.client_ip,
-        https: resolved.proto.map_or(connection.tls, |proto| proto == "https"),
+        https: resolved.proto.map_or(ctx.connection.tls, |proto| proto == "https"),
         forwarded_host: resolved.host.and_then(|host| HeaderValue::from_str(host).ok()),
     };
     let name = &snapshot.model.request_id;
@@ -153,8 +107,8 @@ fn identify(request: &RequestHeader, connection: &Connection, ctx: &mut Context)
     (ctx.trace_parent, ctx.trace_inbound) = identity::trace_parent(&request.headers);
 }
 
-fn check_size(request: &RequestHeader, listener: &Listener) -> Result<(), Rejection> {
-    let target = request.raw_path().len();
+fn check_size(request: &Request, listener: &Listener) -> Result<(), Rejection> {
+    let target = request.target().len();
     if target as u64 > listener.limits.uri.0 {
         return Err(Rejection::UriTooLong);
     }
@@ -168,14 +122,14 @@ fn check_size(request: &RequestHeader, listener: &Listener) -> Result<(), Reject
 }
 
 /// The host asked for: lower case, without port and trailing dot. Empty only for HTTP/1.0, which may name none.
-fn host(request: &RequestHeader) -> Result<String, Rejection> {
+fn host(request: &Request) -> Result<String, Rejection> {
     let mut fields = request.headers.get_all(header::HOST).iter();
     let named = match (fields.next(), fields.next()) {
         (Some(one), None) => Some(one.to_str().map_err(|_| Rejection::BadHost)?),
         (None, _) => None,
         (Some(_), Some(_)) => return Err(Rejection::BadHost),
     };
-    let authority = request.uri.authority().map(http::uri::Authority::as_str);
+    let authority = request.authority().map(http::uri::Authority::as_str);
     let Some(text) = authority.or(named) else {
         return if request.version < Version::HTTP_11 { Ok(String::new()) } else { Err(Rejection::BadHost) };
     };
@@ -183,7 +137,7 @@ fn host(request: &RequestHeader) -> Result<String, Rejection> {
 }
 
 /// What HTTP/2 forbids and Pingora lets through (RFC 9113 §8.2.2).
-fn check_fields(request: &RequestHeader) -> Result<(), Rejection> {
+fn check_fields(request: &Request) -> Result<(), Rejection> {
     if request.version != Version::HTTP_2 {
         return Ok(());
     }
@@ -205,8 +159,8 @@ fn check_fields(request: &RequestHeader) -> Result<(), Rejection> {
 }
 
 /// `OPTIONS *`, and OPTIONS or TRACE that have no hops left (RFC 9110 §7.6.2, §9.3.7).
-fn asked_of_the_gateway_itself(request: &RequestHeader) -> Option<Answer> {
-    if request.method == Method::OPTIONS && request.raw_path() == b"*" {
+fn asked_of_the_gateway_itself(request: &Request) -> Option<Answer> {
+    if request.method == Method::OPTIONS && request.target() == b"*" {
         return Some(Answer::empty(http::StatusCode::NO_CONTENT));
     }
     if !matches!(request.method, Method::OPTIONS | Method::TRACE) {
@@ -216,9 +170,8 @@ fn asked_of_the_gateway_itself(request: &RequestHeader) -> Option<Answer> {
     (hops.as_bytes() == b"0").then(|| Answer::empty(http::StatusCode::OK))
 }
 
-fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<Arc<Route>, Rejection> {
-    let raw = raw_path_without_query(request);
-    let normal = path::normalise(raw).map_err(|_| Rejection::BadPath)?;
+fn find_route(request: &Request, ctx: &mut Context) -> Result<Arc<Route>, Rejection> {
+    let normal = path::normalise(raw_path(request)).map_err(|_| Rejection::BadPath)?;
     let view = RequestView {
         host: &ctx.host,
         path: &normal,
@@ -243,21 +196,14 @@ fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<Arc<Route>, 
     Ok(route)
 }
 
-/// The path as sent, before the question mark; of an absolute-form target the path alone.
-fn raw_path_without_query(request: &RequestHeader) -> &[u8] {
-    let raw = request.raw_path();
-    if raw.first() != Some(&b'/') {
-        return request.uri.path().as_bytes();
-    }
-    raw.split(|byte| *byte == b'?').next().unwrap_or(raw)
-}
-
-fn body_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// The path as sent, before the question mark.
+fn raw_path(request: &Request) -> &[u8] {
+    let target = request.target();
+    target.split(|byte| *byte == b'?').next().unwrap_or(target)
 }
 
 /// Chooses the release, once and for all attempts.
-fn choose_release(request: &RequestHeader, service: &Arc<Service>, ctx: &mut Context) {
+fn choose_release(request: &Request, service: &Arc<Service>, ctx: &mut Context) {
     let (key, set_cookie) = sticky_key(request, service, ctx);
     let overrides = service.overrides.as_ref();
     let wish = overrides.and_then(|overrides| overrides.wish(&request.headers, ctx.client.ip));
@@ -273,7 +219,7 @@ fn choose_release(request: &RequestHeader, service: &Arc<Service>, ctx: &mut Con
 
 /// What names the user, and the cookie to set when it has just been minted.
 fn sticky_key(
-    request: &RequestHeader,
+    request: &Request,
     service: &Service,
     ctx: &Context,
 ) -> (Option<String>, Option<HeaderValue>) {

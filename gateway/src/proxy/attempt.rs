@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway_core::endpoint::InFlight;
+use gateway_core::http1::ResponseHead;
 use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::websocket::{FrameWatch, GOING_AWAY};
 use http::{HeaderValue, StatusCode, header};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
-use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::{Attempt, Chosen, Context};
 use super::patience::Patience;
 use super::rejection::Rejection;
-use super::watchdog::Watchdog;
 use crate::files::SHARES;
+use crate::listener::client::Client;
+use crate::upstream::origin::{Origin, http1, http2};
+use crate::upstream::pool::{self, ConnectError, ConnectFailure};
 use crate::upstream::ejection;
-use crate::upstream::{Endpoint, Release, Service, TUNNEL_IDLE};
+use crate::upstream::{Endpoint, Release, Service};
 
 /// What follows an attempt that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,63 +35,110 @@ pub(super) enum Next {
     Failover,
 }
 
+/// An attempt that came to nothing.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Box<Error>,
+    /// Whether there is another attempt.
+    pub(super) again: bool,
+}
+
+/// A last failure.
+impl From<Box<Error>> for Failure {
+    fn from(error: Box<Error>) -> Self {
+        Self { error, again: false }
+    }
+}
+
+/// A connection to an endpoint, or a place on one.
+pub(super) enum Connection {
+    Http1(pool::Http1),
+    Http2(pool::Http2),
+}
+
+impl Connection {
+    /// Whether it has carried a request before.
+    pub(super) fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_reused(),
+            Self::Http2(connection) => connection.reused,
+        }
+    }
+
+    fn socket(&self) -> RawFd {
+        match self {
+            Self::Http1(connection) => connection.socket(),
+            Self::Http2(connection) => connection.socket(),
+        }
+    }
+}
+
 /// Chooses an endpoint; called once for each attempt.
 ///
 /// # Errors
-/// An error that [`super::respond::fail`] answers with 503 when no release of the service can take it.
-pub(super) fn begin(session: &Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+/// An error that [`super::respond::fail`] answers with 503 when no release of the service can take it, with 504 when the
+/// route's time is over.
+pub(super) fn begin(client: &Client, ctx: &mut Context) -> Result<Arc<Endpoint>> {
     if std::mem::take(&mut ctx.failing_over) {
         turn_to_stable(ctx);
     }
+    ctx.trying_again = false;
     let Some((endpoint, in_flight)) = pick(ctx) else { return refuse(ctx, Rejection::NoEndpoint) };
     ctx.attempts += 1;
     ctx.rejection = None;
-    // Each try sends the body from its beginning.
-    ctx.body_bytes = 0;
-    let patience = patience(session, ctx);
-    let attempt = Attempt::new(endpoint, in_flight, patience);
-    let mut peer = Box::new(attempt.endpoint.peer.clone());
-    if ctx.upgrade {
-        peer.options.read_timeout = Some(TUNNEL_IDLE);
-        peer.options.write_timeout = Some(TUNNEL_IDLE);
-        peer.options.set_http_version(1, 1);
-    } else {
-        wait(&mut peer.options, &patience, ctx);
-    }
-    if let Some(end) = ctx.deadline {
-        let left = end.saturating_duration_since(attempt.started);
-        if left.is_zero() {
-            return refuse(ctx, Rejection::UpstreamTimeout);
-        }
-        bound(&mut peer.options, left, ctx.upgrade);
+    ctx.body.rewind();
+    let attempt = Attempt::new(endpoint.clone(), in_flight, patience(client, ctx));
+    if ctx.deadline.is_some_and(|end| attempt.started >= end) {
+        return refuse(ctx, Rejection::UpstreamTimeout);
     }
     ctx.attempt = Some(attempt);
-    Ok(peer)
+    Ok(endpoint)
 }
 
-/// Pingora itself watches HTTP/1 clients for pauses in a body; an origin that does not read what has come is told from
-/// them by waiting longer.
-fn patience(session: &Session, ctx: &Context) -> Patience {
-    let timeouts = ctx.chosen.as_ref().map(|chosen| &chosen.service.template.timeouts);
-    let timeouts = timeouts.cloned().unwrap_or_default();
-    let body_idle = ctx.connection.as_ref().map(|connection| connection.listener.limits.body_idle);
-    let upload = if session.is_http2() { body_idle } else { body_idle.max(Some(timeouts.idle)) };
-    Patience::new(&timeouts, upload.filter(|_| !ctx.body_done))
+fn patience(client: &Client, ctx: &Context) -> Patience {
+    let client = client.connection().listener.limits.body_idle;
+    let chosen = ctx.chosen.as_ref();
+    chosen.map(|chosen| Patience::new(&chosen.service.template.timeouts, client)).unwrap_or_default()
 }
 
-fn wait(options: &mut PeerOptions, patience: &Patience, ctx: &Context) {
-    let http1 = ctx.chosen.as_ref().is_some_and(|chosen| chosen.service.template.is_http1());
-    options.read_timeout =
-        Some(if http1 { patience.longest() } else { patience.longest_from_header(ctx.body_length) });
-}
-
-/// No single wait may be longer than the time that is left, but for those of a WebSocket once it is open.
-fn bound(options: &mut PeerOptions, left: Duration, upgrade: bool) {
-    let connecting = [&mut options.connection_timeout, &mut options.total_connection_timeout];
-    let exchanging = [&mut options.read_timeout, &mut options.write_timeout];
-    for wait in connecting.into_iter().chain(exchanging.into_iter().filter(|_| !upgrade)) {
-        *wait = Some(wait.map_or(left, |wait| wait.min(left)));
+/// A connection to the endpoint: a kept one if there is one.
+///
+/// # Errors
+/// When there is none to be had.
+pub(super) async fn connect(
+    client: &Client,
+    ctx: &Context,
+    endpoint: &Endpoint,
+) -> Result<Connection, ConnectError> {
+    let left = ctx.deadline.map(|end| end.saturating_duration_since(Instant::now()));
+    if !endpoint.pool.is_http1() {
+        return endpoint.pool.stream(left).await.map(Connection::Http2);
     }
+    // What is closed in this very moment is only found out by sending, which these must not do twice.
+    let once = !client.request().method.is_idempotent() || !ctx.body.is_at_hand();
+    let kept = if ctx.fresh { None } else { endpoint.pool.take(once) };
+    match kept {
+        Some(kept) => Ok(Connection::Http1(kept)),
+        None => endpoint.pool.connect(left).await.map(Connection::Http1),
+    }
+}
+
+/// Begins the request on a connection, as the origin is to see it.
+///
+/// # Errors
+/// When the connection is broken, or the request cannot be told in the origin's protocol.
+pub(super) fn ask(client: &Client, ctx: &Context, connection: Connection) -> Result<Origin> {
+    let request = super::forward::request(client.request(), ctx)?;
+    let bare = ctx.body.is_given();
+    Ok(match connection {
+        Connection::Http1(connection) => {
+            Origin::Http1(Box::new(http1::Exchange::new(connection, request, bare)))
+        }
+        Connection::Http2(connection) => {
+            let tls = ctx.chosen.as_ref().is_some_and(|chosen| chosen.service.template.tls.is_some());
+            Origin::Http2(Box::new(http2::Exchange::new(connection, request, tls, bare)?))
+        }
+    })
 }
 
 fn refuse<T>(ctx: &mut Context, rejection: Rejection) -> Result<T> {
@@ -146,23 +193,17 @@ fn recount(ctx: &mut Context) {
 ///
 /// # Errors
 /// An error that [`super::respond::fail`] answers with 503 when a new one takes of the files that are kept back.
-pub(super) fn connected(ctx: &mut Context, socket: RawFd, reused: bool) -> Result<()> {
-    if !reused && SHARES.are_used_up_by(socket) {
+pub(super) fn connected(ctx: &mut Context, connection: &Connection) -> Result<()> {
+    if connection.is_reused() {
+        return Ok(());
+    }
+    if SHARES.are_used_up_by(connection.socket()) {
         end(ctx, Outcome::Local, Next::Nothing);
         let rejection = overloaded(ctx);
         return refuse(ctx, rejection);
     }
-    let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
-    if !reused {
+    if let Some(attempt) = &ctx.attempt {
         ctx.connected = Some(attempt.started.elapsed());
-    }
-    let template = &chosen.service.template;
-    if ctx.upgrade {
-        let (over, limit) = (chosen.release.retirement.over(), attempt.patience.at(ctx.body_done, false));
-        attempt.watchdog = Watchdog::watch_until(over, socket, limit, ctx.deadline);
-    } else if template.is_http1() && (!attempt.patience.is_uniform() || ctx.deadline.is_some()) {
-        let limit = attempt.patience.at(ctx.body_done, false);
-        attempt.watchdog = Watchdog::watch(socket, limit, ctx.deadline);
     }
     Ok(())
 }
@@ -173,18 +214,14 @@ fn overloaded(ctx: &mut Context) -> Rejection {
     Rejection::Overloaded
 }
 
-/// A response header is there. Interim answers pass through here too.
+/// The header of the final answer is there.
 ///
 /// # Errors
 /// When the answer is not passed on: a switch of protocols nobody asked for, or a failure that another endpoint or stable
 /// is to mend.
-pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
-    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    if switching && !ctx.upgrade {
+pub(super) fn answered(client: &Client, response: &ResponseHead, ctx: &mut Context) -> Result<()> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS && !ctx.upgrade {
         return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
-    }
-    if response.status.is_informational() && !switching {
-        return Ok(());
     }
     let (Some(chosen), Some(attempt)) = (&ctx.chosen, &mut ctx.attempt) else { return Ok(()) };
     let now = Instant::now();
@@ -193,12 +230,8 @@ pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut C
     ctx.first_byte = Some(now - ctx.started);
     let outcome = Outcome::Answered(response.status);
     attempt.answered = Some((outcome, taken));
-    match &attempt.watchdog {
-        Some(watchdog) if switching => watchdog.leave_alone(),
-        _ => attempt.lives(ctx.body_done),
-    }
     let fails = outcome.failure(&chosen.service.definition.rollout.guard.failures).is_some();
-    let next = again::after(session, ctx, outcome, false);
+    let next = again::after(client, ctx, outcome, false);
     if !fails && next == Next::Nothing {
         return Ok(());
     }
@@ -213,115 +246,87 @@ pub(super) fn answered(session: &Session, response: &ResponseHeader, ctx: &mut C
 /// A piece of the answer's body is there, or its end.
 ///
 /// # Errors
-/// When the release was rolled back and its streams have had their time.
-pub(super) fn progressed(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Context) -> Result<()> {
-    let Some(chosen) = &ctx.chosen else { return Ok(()) };
-    if ctx.is_tunnel() {
-        let retired = chosen.release.retirement.is_over();
-        say_goodbye(body, end_of_stream && retired, &mut ctx.frames);
+/// When the release was rolled back and its streams have had their time, or the route's time is over.
+pub(super) fn progressed(end_of_stream: bool, ctx: &Context) -> Result<()> {
+    if end_of_stream {
         return Ok(());
     }
-    if chosen.release.retirement.is_over() && !end_of_stream {
+    if ctx.chosen.as_ref().is_some_and(|chosen| chosen.release.retirement.is_over()) {
         return Error::e_explain(ErrorType::InternalError, "the release was rolled back");
     }
-    if !end_of_stream && ctx.deadline.is_some_and(|end| Instant::now() >= end) {
+    if ctx.deadline.is_some_and(|end| Instant::now() >= end) {
         return Err(Error::new_up(ErrorType::ReadTimedout));
-    }
-    if let Some(attempt) = &ctx.attempt {
-        attempt.lives(ctx.body_done);
     }
     Ok(())
 }
 
-/// A tunnel that ends because its release does ends as WebSockets should, if it ends between two frames.
-fn say_goodbye(body: &mut Option<Bytes>, leaving: bool, frames: &mut FrameWatch) {
-    frames.feed(body.as_deref().unwrap_or_default());
-    if leaving && frames.is_between_frames() {
-        let mut last = body.take().unwrap_or_default().to_vec();
-        last.extend_from_slice(&GOING_AWAY);
-        *body = Some(last.into());
-    }
+/// The last words to the client of a tunnel that ends because its release does: as WebSockets should end, if it is
+/// between two frames.
+pub(super) fn goodbye(frames: &FrameWatch) -> Bytes {
+    Bytes::from_static(if frames.is_between_frames() { &GOING_AWAY } else { &[] })
 }
 
 /// No connection. Nothing was sent, so any method may be tried elsewhere.
-pub(super) fn not_connected(session: &Session, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-    let outcome = match error.etype() {
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError => Outcome::Tls,
-        ErrorType::InternalError | ErrorType::BindError | ErrorType::SocketError => Outcome::Local,
-        _ => Outcome::Connect,
+pub(super) fn not_connected(client: &Client, ctx: &mut Context, error: &ConnectError) -> Failure {
+    let outcome = match error.kind {
+        ConnectFailure::Tls => Outcome::Tls,
+        ConnectFailure::Local => Outcome::Local,
+        ConnectFailure::Connect => Outcome::Connect,
     };
-    let timed_out = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     ctx.rejection = Some(match outcome {
         Outcome::Local => overloaded(ctx),
-        _ if timed_out => Rejection::UpstreamTimeout,
+        _ if error.timed_out => Rejection::UpstreamTimeout,
         _ => Rejection::UpstreamUnreachable,
     });
-    error.set_retry(settle(session, ctx, outcome, true));
-    error
+    let again = settle(client, ctx, outcome, true);
+    Failure { error: Error::new_up(ErrorType::ConnectError), again }
 }
 
-/// A connection broke, or what came over it cannot be used.
+/// A connection broke, or what came over it cannot be used; `stale` says that it had been kept too long.
 ///
-/// This replaces Pingora's own policy, so all of it is here: never after an answer began, never twice for a method that
-/// is not safe, never without the whole body at hand.
-pub(super) fn broke(
-    session: &Session,
-    ctx: &mut Context,
-    mut error: Box<Error>,
-    client_reused: bool,
-) -> Box<Error> {
-    // Settles what Pingora left open for reused connections; asking later would panic.
-    error.retry.decide_reuse(client_reused);
-    if std::mem::take(&mut ctx.trying_again) || ctx.failing_over {
-        error.set_retry(true);
-        return error;
+/// All of the policy is here: never again after an answer began, never twice for a method that is not safe, never
+/// without the whole body at hand.
+pub(super) fn broke(client: &Client, ctx: &mut Context, error: Box<Error>, stale: bool) -> Failure {
+    if ctx.trying_again || ctx.failing_over {
+        return Failure { error, again: true };
     }
     if *error.esource() != ErrorSource::Upstream {
-        let client = *error.esource() == ErrorSource::Downstream;
-        end(ctx, if client { Outcome::ClientAbort } else { Outcome::Local }, Next::Nothing);
-        error.set_retry(false);
-        return error;
+        let left = *error.esource() == ErrorSource::Downstream;
+        end(ctx, if left { Outcome::ClientAbort } else { Outcome::Local }, Next::Nothing);
+        return error.into();
     }
-    let unanswered = session.response_written().is_none();
-    if client_reused && error.retry() && unanswered {
+    let unanswered = client.answered().is_none();
+    if stale && unanswered && is_connection_lost(&error) {
         end(ctx, Outcome::Stale, Next::Retry);
         ctx.rejection = Some(Rejection::UpstreamFailed);
-        let idempotent = session.req_header().method.is_idempotent();
-        error.set_retry(idempotent && !session.as_ref().retry_buffer_truncated());
-        return error;
+        ctx.fresh = true;
+        return Failure { error, again: client.request().method.is_idempotent() && ctx.body.is_at_hand() };
     }
-    let (outcome, rejection) = diagnose(session, ctx, &error);
+    let (outcome, rejection) = diagnose(&error, unanswered);
     ctx.rejection = Some(rejection);
-    error.set_retry(settle(session, ctx, outcome, false));
-    error
+    let again = settle(client, ctx, outcome, false);
+    Failure { error, again }
 }
 
-fn diagnose(session: &Session, ctx: &Context, error: &Error) -> (Outcome, Rejection) {
-    let watchdog = ctx.attempt.as_ref().and_then(|attempt| attempt.watchdog.as_ref());
-    let unread = *error.etype() == ErrorType::WriteTimedout;
-    let silent = unread || *error.etype() == ErrorType::ReadTimedout;
-    let timed_out = silent || watchdog.is_some_and(Watchdog::has_bitten);
-    let answering = session.response_written().is_some();
-    if timed_out && !unread && !ctx.body_done && !answering {
-        // The origin still waits for the rest of the request, and so do we.
-        return (Outcome::ClientAbort, Rejection::RequestTimeout);
-    }
+fn is_connection_lost(error: &Error) -> bool {
+    use ErrorType::{ConnectionClosed, ReadError, WriteError};
+    matches!(error.etype(), ConnectionClosed | ReadError | WriteError)
+}
+
+fn diagnose(error: &Error, unanswered: bool) -> (Outcome, Rejection) {
     match error.etype() {
-        _ if timed_out => (Outcome::Timeout, Rejection::UpstreamTimeout),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => (Outcome::Timeout, Rejection::UpstreamTimeout),
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => {
             (Outcome::Malformed, Rejection::UpstreamMalformed)
         }
-        _ if answering => (Outcome::Truncated, Rejection::UpstreamFailed),
-        _ => (Outcome::Reset, Rejection::UpstreamFailed),
+        _ if unanswered => (Outcome::Reset, Rejection::UpstreamFailed),
+        _ => (Outcome::Truncated, Rejection::UpstreamFailed),
     }
 }
 
 /// Ends a failed attempt; says whether there is another one, by the service's retry policy or at stable.
-fn settle(session: &Session, ctx: &mut Context, outcome: Outcome, unsent: bool) -> bool {
-    let next = again::after(session, ctx, outcome, unsent);
+fn settle(client: &Client, ctx: &mut Context, outcome: Outcome, unsent: bool) -> bool {
+    let next = again::after(client, ctx, outcome, unsent);
     end(ctx, outcome, next);
     next != Next::Nothing
 }

@@ -10,13 +10,12 @@ use gateway_core::trace_context::TraceParent;
 use gateway_core::websocket::FrameWatch;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::body::Body;
 use super::mirror::Draft;
 use super::patience::Patience;
-use super::policy::buffering::Buffered;
 use super::policy::max_in_flight::Held;
 use super::rejection::Rejection;
 use super::shape::compress::Compression;
-use super::watchdog::Watchdog;
 use crate::listener::connection::Connection;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::instruments::Occupied;
@@ -28,8 +27,8 @@ pub(crate) struct Context {
     /// The configuration this request lives by, whatever is published meanwhile.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) started: Instant,
-    pub(crate) connection: Option<Arc<Connection>>,
-    pub(crate) client: Client,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) client: Asker,
     pub(crate) request_id: HeaderValue,
     pub(crate) trace_parent: TraceParent,
     /// Whether the client brought the trace along; its header is left alone then.
@@ -54,14 +53,7 @@ pub(crate) struct Context {
     pub(crate) tried: Tried,
     /// Tries so far, the one under way included.
     pub(crate) attempts: u32,
-    /// Bytes of request body that were let through in this try.
-    pub(crate) body_bytes: u64,
-    /// Whether the client has sent all of its request.
-    pub(crate) body_done: bool,
-    /// How many bytes of body the client announced.
-    pub(crate) body_length: Option<u64>,
-    /// What was read of the body before anybody was asked.
-    pub(crate) buffered: Option<Box<Buffered>>,
+    pub(crate) body: Body,
     /// Whether the client asks for a WebSocket; whether it got one tells [`Self::is_tunnel`].
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
@@ -80,6 +72,8 @@ pub(crate) struct Context {
     pub(crate) frames: FrameWatch,
     /// A copy for another service, while its body is still coming.
     pub(crate) mirror: Option<Box<Draft>>,
+    /// A kept connection has turned out to be closed: the next try takes a new one.
+    pub(crate) fresh: bool,
     /// The answer that has come is not passed on; another endpoint of the release is asked next.
     pub(crate) trying_again: bool,
     /// The canary has failed this request; stable is asked next.
@@ -89,7 +83,7 @@ pub(crate) struct Context {
 }
 
 /// Who asks, as far as it can be believed.
-pub(crate) struct Client {
+pub(crate) struct Asker {
     pub(crate) ip: IpAddr,
     pub(crate) https: bool,
     /// The host the client asked a trusted proxy for.
@@ -115,21 +109,13 @@ pub(crate) struct Attempt {
     /// What the answer's header said, and when; the body may still break off.
     pub(crate) answered: Option<(Outcome, Duration)>,
     pub(crate) patience: Patience,
-    pub(crate) watchdog: Option<Watchdog>,
     _in_flight: InFlight,
 }
 
 impl Attempt {
     pub(crate) fn new(endpoint: Arc<Endpoint>, in_flight: InFlight, patience: Patience) -> Self {
         let started = Instant::now();
-        Self { endpoint, started, answered: None, patience, watchdog: None, _in_flight: in_flight }
-    }
-
-    /// Something came through in either direction.
-    pub(crate) fn lives(&self, body_done: bool) {
-        if let Some(watchdog) = &self.watchdog {
-            watchdog.extend(self.patience.at(body_done, self.answered.is_some()));
-        }
+        Self { endpoint, started, answered: None, patience, _in_flight: in_flight }
     }
 }
 
@@ -141,12 +127,12 @@ impl Context {
         self.upgrade && answered.is_some_and(|(outcome, _)| outcome == agreed)
     }
 
-    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, connection: Arc<Connection>) -> Self {
         Self {
             snapshot,
             started: Instant::now(),
-            connection: None,
-            client: Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), https: false, forwarded_host: None },
+            connection,
+            client: Asker { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), https: false, forwarded_host: None },
             request_id: HeaderValue::from_static(""),
             trace_parent: TraceParent::new(1, 1),
             trace_inbound: false,
@@ -162,10 +148,7 @@ impl Context {
             last_endpoint: None,
             tried: Tried::default(),
             attempts: 0,
-            body_bytes: 0,
-            body_done: false,
-            body_length: None,
-            buffered: None,
+            body: Body::default(),
             upgrade: false,
             deadline: None,
             connected: None,
@@ -176,6 +159,7 @@ impl Context {
             compression: None,
             frames: FrameWatch::default(),
             mirror: None,
+            fresh: false,
             trying_again: false,
             failing_over: false,
             rejection: None,

@@ -2,23 +2,22 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use gateway_core::hop_by_hop::HopByHop;
+use gateway_core::http1::ResponseHead;
 use http::header::Entry;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request,
-    response,
-};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, Result};
 
-use super::context::Context;
+use super::context::{Chosen, Context};
 use super::identity::TRACE_PARENT;
 use super::mirror;
 use super::policy::buffering;
 use super::rejection::Rejection;
 use super::shape;
+use crate::listener::client::Client;
+use crate::message::Request;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,32 +26,44 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Room for the fields that are added to a message on its way.
 const ADDED: usize = 8;
 
-/// Prepares the request for an origin; called for each attempt, on a fresh copy.
+/// The request as an origin is to get it; made anew for each attempt. What belongs to the client's own connection is gone,
+/// but for the wish for a WebSocket.
 ///
-/// Names go out in lower case, as HTTP/2 has them and other proxies send them: to keep how a client spelled them would
-/// mean to do all of this twice.
-pub(super) fn request(session: &Session, upstream: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    // What the URI does not hold: an absolute form, or bytes that are not UTF-8.
-    let target =
-        Some(upstream.raw_path()).filter(|target| !target.starts_with(b"/") || !upstream.raw_path_is_utf8());
-    let target = target.filter(|_| ctx.path.is_none()).map(<[u8]>::to_vec);
-    let empty = RequestHeader::from(Request::new(()).into_parts().0);
-    let mut parts = request::Parts::from(std::mem::replace(upstream, empty));
-    parts.headers.reserve(ADDED);
-    edit_request(session.req_header(), &mut parts, ctx)?;
-    *upstream = RequestHeader::from(parts);
-    match target {
-        Some(target) => upstream.set_raw_path(&target),
-        None => Ok(()),
+/// # Errors
+/// When what a policy has made of it is no request.
+pub(super) fn request(asked: &Request, ctx: &Context) -> Result<Request> {
+    let mut upstream = asked.clone();
+    upstream.headers.reserve(ADDED);
+    end_hop(&mut upstream.headers, ctx);
+    if asked.version == Version::HTTP_2 {
+        name_host(&mut upstream)?;
+        join_cookies(&mut upstream.headers)?;
+    }
+    if let Some(path) = &ctx.path {
+        set_path(&mut upstream, path)?;
+    }
+    edit_request(asked, &mut upstream, ctx);
+    Ok(upstream)
+}
+
+/// Removes what was meant for this hop (RFC 9110 §7.6.1). A request's trailers are not passed on, so none are announced;
+/// those of an answer are, over HTTP/2.
+fn end_hop(headers: &mut HeaderMap, ctx: &Context) {
+    let fields = HopByHop::of(headers, ctx.upgrade);
+    for name in fields.names().chain(&[header::TRAILER]) {
+        headers.remove(name);
+    }
+    let http1 = |chosen: &Chosen| chosen.service.template.is_http1();
+    if fields.te_trailers() && !ctx.chosen.as_ref().is_none_or(http1) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if ctx.upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
 }
 
-fn edit_request(asked: &RequestHeader, upstream: &mut request::Parts, ctx: &Context) -> Result<()> {
-    if let Some(path) = &ctx.path {
-        set_path(upstream, path)?;
-    }
+fn edit_request(asked: &Request, upstream: &mut Request, ctx: &Context) {
     let headers = &mut upstream.headers;
-    join_cookies(asked.version, headers)?;
     introduce_client(asked, headers, ctx);
     if ctx.user.is_some() {
         // Whom the password was for has seen it.
@@ -71,22 +82,44 @@ fn edit_request(asked: &RequestHeader, upstream: &mut request::Parts, ctx: &Cont
     if matches!(upstream.method, Method::OPTIONS | Method::TRACE) {
         count_down(headers);
     }
+}
+
+/// Over HTTP/2 the host may be in the target alone (RFC 9113 §8.3.1).
+fn name_host(upstream: &mut Request) -> Result<()> {
+    if let Some(authority) = upstream.authority() {
+        let host = field(authority.as_str())?;
+        upstream.headers.insert(header::HOST, host);
+    }
     Ok(())
 }
 
 /// The origin receives the path that was matched, so that both mean the same resource.
-fn set_path(upstream: &mut request::Parts, path: &str) -> Result<()> {
-    if let Some(authority) = upstream.uri.authority() {
-        upstream.headers.insert(header::HOST, field(authority.as_str())?);
-    }
+fn set_path(upstream: &mut Request, path: &str) -> Result<()> {
     let target = match upstream.uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let built = Uri::builder().path_and_query(target).build();
-    upstream.uri =
-        built.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "rewriting a path", error))?;
+    let target = PathAndQuery::try_from(target);
+    let target =
+        target.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "rewriting a path", error))?;
+    upstream.set_target(target);
     Ok(())
+}
+
+/// Tells a client that waits for it to send its body (RFC 9110 §10.1.1), where no origin will.
+///
+/// # Errors
+/// The client has left.
+pub(super) fn leave_to_send(client: &mut Client) -> Result<()> {
+    if !buffering::is_awaiting_leave(client.request()) {
+        return Ok(());
+    }
+    client.send_interim(ResponseHead {
+        status: StatusCode::CONTINUE,
+        reason: None,
+        version: Version::HTTP_11,
+        headers: HeaderMap::new(),
+    })
 }
 
 fn field(text: impl AsRef<[u8]>) -> Result<HeaderValue> {
@@ -95,10 +128,7 @@ fn field(text: impl AsRef<[u8]>) -> Result<HeaderValue> {
 }
 
 /// HTTP/2 may send cookies in several fields; origins expect one (RFC 9113 §8.2.3).
-fn join_cookies(version: Version, headers: &mut HeaderMap) -> Result<()> {
-    if version != Version::HTTP_2 {
-        return Ok(());
-    }
+fn join_cookies(headers: &mut HeaderMap) -> Result<()> {
     let fields: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if fields.len() > 1 {
         let joined = field(fields.join(&b"; "[..]))?;
@@ -108,12 +138,12 @@ fn join_cookies(version: Version, headers: &mut HeaderMap) -> Result<()> {
 }
 
 /// Tells the origin who asks, and removes what the client says of itself unless a trusted proxy said it.
-fn introduce_client(asked: &RequestHeader, headers: &mut HeaderMap, ctx: &Context) {
+fn introduce_client(asked: &Request, headers: &mut HeaderMap, ctx: &Context) {
     let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
     for name in claims {
         headers.remove(name);
     }
-    let Some(connection) = &ctx.connection else { return };
+    let connection = &ctx.connection;
     // Once more: a client can have fields taken away by naming them in Connection.
     for (name, value) in connection.client_fields.iter() {
         headers.insert(name.clone(), value.clone());
@@ -151,8 +181,8 @@ fn chain(client: IpAddr, peer: IpAddr) -> HeaderValue {
     HeaderValue::try_from(format!("{client}, {peer}")).expect("addresses, a comma and a space")
 }
 
-fn sent_host(asked: &RequestHeader) -> Option<HeaderValue> {
-    match asked.uri.authority() {
+fn sent_host(asked: &Request) -> Option<HeaderValue> {
+    match asked.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => asked.headers.get(header::HOST).cloned(),
     }
@@ -176,82 +206,42 @@ fn count_down(headers: &mut HeaderMap) {
     }
 }
 
-/// Counts the request body and stops one that is too large.
+/// Counts a piece of the request's body and stops one that is too large.
 ///
 /// # Errors
 /// 413 once the route's limit is passed.
-pub(super) fn request_body(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Context) -> Result<()> {
-    if ctx.is_tunnel() {
-        return Ok(());
-    }
-    buffering::prepend(body, ctx);
-    ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
-    ctx.body_done |= end_of_stream;
-    if let Some(attempt) = &ctx.attempt {
-        attempt.lives(ctx.body_done);
-    }
-    let limit = ctx.route.as_ref().map_or(u64::MAX, |route| route.body_limit);
-    if ctx.body_bytes > limit {
+pub(super) fn request_body(piece: &[u8], ctx: &mut Context) -> Result<()> {
+    ctx.body.forwarded += piece.len() as u64;
+    if ctx.route.as_ref().is_some_and(|route| ctx.body.forwarded > route.body_limit) {
         ctx.rejection = Some(Rejection::BodyTooLarge);
         return Error::e_explain(ErrorType::HTTPStatus(413), "request body over the route's limit");
-    }
-    // An empty last chunk would be written as a second terminator to an HTTP/1 origin (Pingora #935).
-    if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
-        *body = None;
     }
     Ok(())
 }
 
-/// Prepares an origin's answer for the client; names go out in lower case here as well.
-pub(super) fn response(response: &mut ResponseHeader, ctx: &mut Context) {
-    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    if response.status.is_informational() && !switching {
-        return;
-    }
-    let reason =
-        response.get_reason_phrase().filter(|reason| Some(*reason) != response.status.canonical_reason());
-    let reason = reason.map(str::to_owned);
-    let empty = ResponseHeader::from(Response::new(()).into_parts().0);
-    let mut parts = response::Parts::from(std::mem::replace(response, empty));
-    parts.headers.reserve(ADDED);
-    edit_response(&mut parts, ctx);
-    *response = ResponseHeader::from(parts);
-    if reason.is_some() {
-        // It was read as a reason phrase, so it is one.
-        let _ = response.set_reason_phrase(reason.as_deref());
-    }
-}
-
-fn edit_response(response: &mut response::Parts, ctx: &mut Context) {
-    let headers = &mut response.headers;
-    remove_hop_by_hop(headers, response.status == StatusCode::SWITCHING_PROTOCOLS);
-    shape::response(headers, ctx);
+/// Prepares the header of an origin's final answer for the client.
+pub(super) fn response(response: &mut ResponseHead, ctx: &mut Context) {
+    response.headers.reserve(ADDED);
+    remove_hop_by_hop(&mut response.headers, response.status == StatusCode::SWITCHING_PROTOCOLS);
+    shape::response(&mut response.headers, ctx);
     if ctx.snapshot.model.via {
-        headers.append(header::VIA, via(response.version));
+        response.headers.append(header::VIA, via(response.version));
     }
     if let Some(cookie) = ctx.chosen.as_mut().and_then(|chosen| chosen.set_cookie.take()) {
-        headers.append(header::SET_COOKIE, cookie);
+        response.headers.append(header::SET_COOKIE, cookie);
     }
-    stamp(headers, ctx);
+    // RFC 9110 §6.6.1: whoever receives an answer without a date adds one.
+    response.headers.entry(header::DATE).or_insert_with(get_cached_date);
+    stamp(&mut response.headers, ctx);
 }
 
-/// Takes away what was for the hop to the origin alone (RFC 9110 §7.6.1).
 fn remove_hop_by_hop(headers: &mut HeaderMap, switching: bool) {
     let fields = HopByHop::of(headers, switching);
-    // Pingora reads the framing from Transfer-Encoding after this and writes its own.
-    for name in fields.names().filter(|name| **name != header::TRANSFER_ENCODING) {
+    for name in fields.names() {
         headers.remove(name);
     }
     if switching {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
-}
-
-/// HTTP/1.0 knows no chunks, which Pingora has put in place of an unknown length: the end of the connection ends the
-/// body instead (RFC 9112 §6.3).
-pub(super) fn unchunk(client: Version, response: &mut ResponseHeader) {
-    if client < Version::HTTP_11 {
-        response.remove_header(&header::TRANSFER_ENCODING);
     }
 }
 

@@ -1,88 +1,86 @@
-//! How long an origin may be silent, stage by stage: while the request is on its way to it, until its first byte, and
-//! between the pieces of its answer.
+//! How long may pass without anything moving, and whose fault it is then.
 
 use std::time::Duration;
 
 use gateway_core::config::model::Timeouts;
+use pingora::{Error, ErrorType};
 
-/// The slowest line an announced body is expected to come over, in bytes a second.
-const SLOW_LINE: u64 = 32 << 10;
+/// Who is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The client, to send more of its request.
+    ClientSends,
+    /// The client, to take more of the answer.
+    ClientTakes,
+    /// The origin, to take more of the request.
+    OriginTakes,
+    /// The origin, to begin its answer: it has all of the request.
+    FirstByte,
+    /// The origin, to go on with its answer; or the client with its request, when that is still `uploading`.
+    Answer {
+        /// Whether the request is not complete.
+        uploading: bool,
+    },
+}
+
+impl Wait {
+    /// What it is when nobody came in time.
+    pub(crate) fn error(self) -> Box<Error> {
+        match self {
+            Self::ClientSends => Error::new_down(ErrorType::ReadTimedout),
+            Self::ClientTakes => Error::new_down(ErrorType::WriteTimedout),
+            Self::OriginTakes => Error::new_up(ErrorType::WriteTimedout),
+            Self::FirstByte | Self::Answer { .. } => Error::new_up(ErrorType::ReadTimedout),
+        }
+    }
+}
 
 /// What one attempt may wait for at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Patience {
-    /// Between two pieces of the request's body; nothing once all of it is there.
-    upload: Option<Duration>,
+    client: Duration,
     first_byte: Duration,
     idle: Duration,
 }
 
 impl Patience {
-    /// `upload` is how long a client may pause in a body that is still to come.
-    pub(crate) fn new(timeouts: &Timeouts, upload: Option<Duration>) -> Self {
-        Self { upload, first_byte: timeouts.first_byte, idle: timeouts.idle }
+    /// `client` is how long a client may pause in a body, either way.
+    pub(crate) fn new(timeouts: &Timeouts, client: Duration) -> Self {
+        Self { client, first_byte: timeouts.first_byte, idle: timeouts.idle }
     }
 
     /// How long the next sign of life may take.
-    pub(crate) fn at(&self, body_done: bool, answering: bool) -> Duration {
-        let upload = self.upload.filter(|_| !body_done);
-        match (upload, answering) {
-            (None, false) => self.first_byte,
-            (None, true) => self.idle,
-            (Some(upload), false) => upload,
-            (Some(upload), true) => upload.max(self.idle),
+    pub(crate) fn of(&self, wait: Wait) -> Duration {
+        match wait {
+            Wait::ClientSends | Wait::ClientTakes => self.client,
+            Wait::OriginTakes | Wait::Answer { uploading: false } => self.idle,
+            Wait::FirstByte => self.first_byte,
+            Wait::Answer { uploading: true } => self.idle.max(self.client),
         }
-    }
-
-    /// The one time Pingora is told, which is the longest of all.
-    pub(crate) fn longest(&self) -> Duration {
-        self.first_byte.max(self.idle).max(self.upload.unwrap_or_default())
-    }
-
-    /// Whether one time says it all.
-    pub(crate) fn is_uniform(&self) -> bool {
-        self.first_byte == self.idle && self.upload.is_none_or(|upload| upload == self.idle)
-    }
-
-    /// The longest for an HTTP/2 origin, whose first byte Pingora awaits from the request's header on and not from its
-    /// end: a body of `length` bytes may take as long as it does over a slow line.
-    pub(crate) fn longest_from_header(&self, length: Option<u64>) -> Duration {
-        let sending = Duration::from_secs(length.unwrap_or_default() / SLOW_LINE);
-        self.longest() + self.upload.map_or(Duration::ZERO, |_| sending)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pingora::ErrorSource;
+
     use super::*;
 
-    fn patience(upload: Option<u64>, first_byte: u64, idle: u64) -> Patience {
+    #[test]
+    fn each_wait_has_its_time_and_its_culprit() {
         let seconds = Duration::from_secs;
-        Patience { upload: upload.map(seconds), first_byte: seconds(first_byte), idle: seconds(idle) }
-    }
-
-    #[test]
-    fn the_first_byte_is_due_only_when_the_request_is_there() {
-        let patience = patience(Some(30), 5, 60);
-        let stages = [(false, false), (true, false), (false, true), (true, true)];
-        let seconds = stages.map(|(body_done, answering)| patience.at(body_done, answering).as_secs());
-        assert_eq!(seconds, [30, 5, 60, 60]);
-        assert_eq!((patience.longest().as_secs(), patience.is_uniform()), (60, false));
-    }
-
-    #[test]
-    fn the_defaults_need_one_time_only() {
-        assert!(patience(Some(30), 30, 30).is_uniform());
-        assert!(patience(None, 30, 30).is_uniform());
-        assert!(!patience(Some(10), 30, 30).is_uniform());
-        assert!(!patience(None, 30, 60).is_uniform());
-    }
-
-    #[test]
-    fn an_http2_origin_waits_for_what_was_announced() {
-        let waits = |upload, length| patience(upload, 30, 30).longest_from_header(length).as_secs();
-        assert_eq!(waits(Some(30), Some(10 << 20)), 30 + 320);
-        assert_eq!(waits(Some(30), None), 30);
-        assert_eq!(waits(None, Some(10 << 20)), 30);
+        let patience = Patience { client: seconds(30), first_byte: seconds(5), idle: seconds(60) };
+        for (wait, time, culprit) in [
+            (Wait::ClientSends, 30, ErrorSource::Downstream),
+            (Wait::ClientTakes, 30, ErrorSource::Downstream),
+            (Wait::OriginTakes, 60, ErrorSource::Upstream),
+            (Wait::FirstByte, 5, ErrorSource::Upstream),
+            (Wait::Answer { uploading: false }, 60, ErrorSource::Upstream),
+        ] {
+            assert_eq!(patience.of(wait), seconds(time), "{wait:?}");
+            assert_eq!(*wait.error().esource(), culprit, "{wait:?}");
+        }
+        let impatient = Patience { idle: seconds(1), ..patience };
+        assert_eq!(impatient.of(Wait::Answer { uploading: true }), seconds(30));
     }
 }

@@ -8,7 +8,6 @@ pub(crate) mod maintenance;
 pub(crate) mod max_in_flight;
 pub(crate) mod rate_limits;
 
-use pingora::proxy::Session;
 
 use super::context::Context;
 use super::rejection::Rejection;
@@ -22,14 +21,14 @@ use crate::snapshot::Route;
 /// # Errors
 /// The refusal to answer with.
 pub(super) async fn admit(
-    session: &mut Session,
+    client: &Client,
     ctx: &mut Context,
     route: &Route,
 ) -> Result<Option<Answer>, Rejection> {
-    let preflight = preflight(session, ctx, route);
+    let preflight = preflight(client, ctx, route);
     // A page must get leave to ask before it can read that the route is in maintenance.
     if preflight.is_none()
-        && let Some(answer) = route.maintenance.answer(&session.req_header().headers, ctx)
+        && let Some(answer) = route.maintenance.answer(&client.request().headers, ctx)
     {
         return Ok(Some(answer));
     }
@@ -37,19 +36,19 @@ pub(super) async fn admit(
     if preflight.is_some() {
         return Ok(preflight);
     }
-    route.rate_limits.admit(&route.name, &session.req_header().headers, ctx)?;
+    route.rate_limits.admit(&route.name, &client.request().headers, ctx)?;
     if let Some(basic_auth) = &route.basic_auth {
-        basic_auth.admit(&session.req_header().headers, ctx).await?;
+        basic_auth.admit(&client.request().headers, ctx).await?;
     }
     body_length(ctx, route)?;
     Ok(None)
 }
 
 /// A preflight is answered here; of other requests it is noted where they are from.
-fn preflight(session: &Session, ctx: &mut Context, route: &Route) -> Option<Answer> {
+fn preflight(client: &Client, ctx: &mut Context, route: &Route) -> Option<Answer> {
     let cors = route.cors.as_ref()?;
-    ctx.origin = cors::origin(session.req_header());
-    cors.preflight(session.req_header())
+    ctx.origin = cors::origin(client.request());
+    cors.preflight(client.request())
 }
 
 /// A body that announces itself as too large is refused before it is sent.

@@ -1,17 +1,16 @@
-//! The end of a request: counted, logged, and its connection ready for the next one.
+//! The end of a request: counted and logged.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use gateway_core::outcome::{Outcome, Termination};
 use http::{StatusCode, header};
-use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::attempt::{self, Next};
 use super::context::Context;
 use super::policy::max_in_flight::Held;
-use crate::listener::connection::Phase;
+use crate::listener::client::Client;
 use crate::runtime::Runtime;
 use crate::telemetry::access_log::{Entry, Text, Timers};
 use crate::telemetry::metrics::RequestMetrics;
@@ -20,21 +19,18 @@ use crate::telemetry::metrics::RequestMetrics;
 const CLIENT_CLOSED: u16 = 499;
 
 /// Records a finished request, however it ended.
-pub(super) fn finish(runtime: &Runtime, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+pub(super) fn finish(runtime: &Runtime, client: &Client, error: Option<&Error>, ctx: &mut Context) {
     let timers = Timers { connect: ctx.connected, first_byte: ctx.first_byte, total: ctx.started.elapsed() };
     settle(error, ctx);
-    let status = session.response_written().map(|response| response.status);
+    let status = client.answered();
     let counted = status.or(StatusCode::from_u16(CLIENT_CLOSED).ok()).unwrap_or(StatusCode::BAD_REQUEST);
     let metrics = ctx.metrics.take().unwrap_or_else(|| ctx.snapshot.unmatched.clone());
-    metrics.record(&session.req_header().method, counted, timers.total);
+    metrics.record(&client.request().method, counted, timers.total);
     if ctx.snapshot.model.access_log.is_some() {
-        runtime.access_log.log(entry(session, ctx, status, metrics, timers));
+        runtime.access_log.log(entry(client, ctx, status, metrics, timers));
     }
     ctx.in_flight = None;
     ctx.held = Held::default();
-    if let Some(connection) = &ctx.connection {
-        connection.enter(Phase::Idle);
-    }
 }
 
 /// Ends the attempt that is still under way: its answer has come through, or the client left in the middle of it.
@@ -50,17 +46,17 @@ fn settle(error: Option<&Error>, ctx: &mut Context) {
 }
 
 fn entry(
-    session: &mut Session,
+    client: &Client,
     ctx: &mut Context,
     status: Option<StatusCode>,
     metrics: Arc<RequestMetrics>,
     timers: Timers,
 ) -> Entry {
-    let bytes = session.body_bytes_sent() as u64;
-    let request = session.req_header();
-    let path = match request.uri.path_and_query() {
+    let bytes = client.body_sent();
+    let request = client.request();
+    let path = match request.uri.path_and_query().filter(|_| request.is_plain()) {
         Some(path) => Text::from(path.clone()),
-        None => Text::from(String::from_utf8_lossy(request.raw_path()).into_owned()),
+        None => Text::from(String::from_utf8_lossy(request.target()).into_owned()),
     };
     Entry {
         time: SystemTime::now() - timers.total,

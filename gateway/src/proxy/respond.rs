@@ -1,18 +1,24 @@
 //! Answers of the gateway's own, and what becomes of a request that fails.
 
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
 use bytes::Bytes;
 use gateway_core::config::model;
+use gateway_core::http1::ResponseHead;
 use gateway_core::outcome::Termination;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::protocols::http::date::get_cached_date;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::forward;
+use super::patience::Wait;
 use super::rejection::Rejection;
 use super::shape;
+use crate::listener::client::Client;
+use crate::message::Request;
 
 /// An answer the configuration or HTTP itself asks for. Cloning one copies no text.
 #[derive(Debug, Clone)]
@@ -58,7 +64,7 @@ impl Answer {
     }
 
     /// The same place over https; 308, so that method and body are kept (RFC 9110 §15.4.9).
-    pub(crate) fn to_https(request: &RequestHeader, host: &str, port: u16) -> Self {
+    pub(crate) fn to_https(request: &Request, host: &str, port: u16) -> Self {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -67,44 +73,38 @@ impl Answer {
 }
 
 /// Sends an answer and keeps the connection.
-pub(super) async fn answer(session: &mut Session, ctx: &mut Context, answer: Answer) -> Result<()> {
+pub(super) async fn answer(client: &mut Client, ctx: &mut Context, answer: Answer) -> Result<()> {
     ctx.termination = answer.termination;
     let mut headers = HeaderMap::with_capacity(answer.fields.len() + 5);
     for (name, value) in answer.fields {
         headers.append(name, value);
     }
-    send(session, ctx, answer.status, headers, answer.body).await
+    send(client, ctx, answer.status, headers, answer.body).await
 }
 
 /// Turns a request away; the connection stays when the rest of the request comes soon.
-pub(super) async fn reject(session: &mut Session, ctx: &mut Context, rejection: Rejection) -> Result<()> {
+pub(super) async fn reject(client: &mut Client, ctx: &mut Context, rejection: Rejection) -> Result<()> {
     note(ctx, rejection);
-    let (content_type, body) = rejection.body(&session.req_header().headers, &ctx.request_id);
+    let (content_type, body) = rejection.body(&client.request().headers, &ctx.request_id);
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    send(session, ctx, rejection.status(), headers, body).await
+    send(client, ctx, rejection.status(), headers, body).await
 }
 
-/// Ends a request that failed on its way; gives the status for the record, 0 when nobody is left to read one.
-pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error) -> u16 {
+/// Ends a request that failed on its way.
+pub(super) async fn fail(client: &mut Client, ctx: &mut Context, error: &Error) {
     let Some(rejection) = blame(error, ctx) else {
         ctx.termination = Termination::ClientClosed;
-        return 0;
+        return;
     };
     // What follows on this connection cannot be told from the rest of this request.
-    session.set_keepalive(None);
-    if session.response_written().is_some() {
+    client.close();
+    if client.answered().is_some() {
         note(ctx, rejection);
-        return 0;
-    }
-    if reject(session, ctx, rejection).await.is_err() {
+    } else if reject(client, ctx, rejection).await.is_err() {
         ctx.termination = Termination::ClientClosed;
-    } else if rejection != Rejection::RequestTimeout {
-        // Closed over what the client still sends, the connection would be reset and the answer lost.
-        let _ = session.as_mut().drain_request_body().await;
     }
-    rejection.status().as_u16()
 }
 
 /// Whose fault an error is; `None` when the client is gone.
@@ -127,13 +127,13 @@ fn blame(error: &Error, ctx: &Context) -> Option<Rejection> {
 fn note(ctx: &mut Context, rejection: Rejection) {
     ctx.rejection = Some(rejection);
     ctx.termination = rejection.termination();
-    if let (Some(reason), Some(connection)) = (rejection.bad_request(), &ctx.connection) {
-        connection.listener.metrics.bad_requests.count(reason);
+    if let Some(reason) = rejection.bad_request() {
+        ctx.connection.listener.metrics.bad_requests.count(reason);
     }
 }
 
 async fn send(
-    session: &mut Session,
+    client: &mut Client,
     ctx: &mut Context,
     status: StatusCode,
     mut headers: HeaderMap,
@@ -147,12 +147,23 @@ async fn send(
     }
     headers.insert(header::DATE, get_cached_date());
     forward::stamp(&mut headers, ctx);
-    let bodiless = empty_by_status || body.is_empty() || session.req_header().method == Method::HEAD;
-    let mut parts = Response::new(()).into_parts().0;
-    (parts.status, parts.headers) = (status, headers);
-    session.write_response_header(Box::new(ResponseHeader::from(parts)), bodiless).await?;
+    let bodiless = empty_by_status || body.is_empty() || client.request().method == Method::HEAD;
+    client.send_head(ResponseHead { status, reason: None, version: Version::HTTP_11, headers }, bodiless)?;
     if !bodiless {
-        session.write_response_body(Some(body), true).await?;
+        client.send_body(body, true)?;
     }
-    Ok(())
+    flush(client).await
+}
+
+/// Waits until the client has taken the answer.
+async fn flush(client: &mut Client) -> Result<()> {
+    let due = Instant::now() + client.connection().listener.limits.body_idle;
+    poll_fn(|cx| {
+        if let Poll::Ready(flushed) = client.poll_flush(cx) {
+            return Poll::Ready(flushed);
+        }
+        ready!(client.timer().poll(due, cx));
+        Poll::Ready(Err(Wait::ClientTakes.error()))
+    })
+    .await
 }

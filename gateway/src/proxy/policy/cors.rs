@@ -2,8 +2,8 @@
 
 use gateway_core::config::model;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use pingora::http::RequestHeader;
 
+use crate::message::Request;
 use crate::proxy::respond::Answer;
 
 /// A `cors` made ready. What an origin says of CORS itself gives way to it.
@@ -40,7 +40,7 @@ impl Cors {
 
     /// The answer to a preflight; `None` for every other request. A page that may not ask gets the same 204 without
     /// leave.
-    pub(super) fn preflight(&self, request: &RequestHeader) -> Option<Answer> {
+    pub(super) fn preflight(&self, request: &Request) -> Option<Answer> {
         asked_method(request)?;
         let mut answer = Answer::empty(StatusCode::NO_CONTENT);
         if self.leave(origin(request).as_ref()).is_some() {
@@ -81,7 +81,7 @@ impl Cors {
 }
 
 /// The method a page asks leave for, if the request is a preflight.
-pub(crate) fn asked_method(request: &RequestHeader) -> Option<Method> {
+pub(crate) fn asked_method(request: &Request) -> Option<Method> {
     if request.method != Method::OPTIONS || !request.headers.contains_key(header::ORIGIN) {
         return None;
     }
@@ -90,7 +90,7 @@ pub(crate) fn asked_method(request: &RequestHeader) -> Option<Method> {
 }
 
 /// Where the page that asks is from; nowhere if it says so more than once.
-pub(super) fn origin(request: &RequestHeader) -> Option<HeaderValue> {
+pub(super) fn origin(request: &Request) -> Option<HeaderValue> {
     let mut origins = request.headers.get_all(header::ORIGIN).iter();
     origins.next().filter(|_| origins.next().is_none()).cloned()
 }

@@ -8,11 +8,12 @@ use std::io;
 
 use bytes::Bytes;
 use gateway_core::content_coding::{Coding, is_compressible};
+use gateway_core::http1::{ResponseHead, content_length};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
 use self::encoder::Encoder;
+use crate::message::Request;
 use crate::proxy::context::Context;
 
 /// Shorter bodies, where their length is known, would gain less than the coding's own frame costs.
@@ -49,17 +50,10 @@ impl Compression {
 }
 
 /// Decides about a final answer of an origin, and changes its fields to what will be sent.
-///
-/// # Errors
-/// When a field cannot be set, which those set here can.
-pub(crate) fn response(
-    request: &RequestHeader,
-    response: &mut ResponseHeader,
-    ctx: &mut Context,
-) -> Result<()> {
+pub(crate) fn response(request: &Request, response: &mut ResponseHead, ctx: &mut Context) {
     let on = ctx.route.as_ref().is_some_and(|route| route.compress);
-    if !on || ctx.upgrade || response.status.is_informational() {
-        return Ok(());
+    if !on || ctx.upgrade {
+        return;
     }
     // What an attempt before this one left.
     ctx.compression = None;
@@ -67,17 +61,18 @@ pub(crate) fn response(
         return confirm(request, response);
     }
     if !is_eligible(response) {
-        return Ok(());
+        return;
     }
-    vary(response)?;
-    let Some(coding) = suitable(request, response) else { return Ok(()) };
-    let length = content_length(&response.headers);
-    response.remove_header(&header::CONTENT_LENGTH);
-    response.remove_header(&header::ACCEPT_RANGES);
-    response.insert_header(header::CONTENT_ENCODING, coding.name())?;
-    weaken(response)?;
+    let coding = suitable(request, response);
+    let headers = &mut response.headers;
+    vary(headers);
+    let Some(coding) = coding else { return };
+    let length = content_length(headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::ACCEPT_RANGES);
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    weaken(headers);
     ctx.compression = Some(Box::new(Compression { coding, length, encoder: None }));
-    Ok(())
 }
 
 /// Takes a piece of the body, `end` being the last one, and puts what it has become in its place.
@@ -100,18 +95,8 @@ pub(crate) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Re
     Ok(())
 }
 
-/// The end of a body that trailers end: what is left of the coding, in whose place trailers cannot be sent.
-///
-/// # Errors
-/// As [`body`].
-pub(crate) fn trailers(ctx: &mut Context) -> Result<Option<Bytes>> {
-    let mut rest = None;
-    body(&mut rest, true, ctx)?;
-    Ok(rest)
-}
-
 /// Whether an answer is sent in a coding to whoever accepts one.
-fn is_eligible(response: &ResponseHeader) -> bool {
+fn is_eligible(response: &ResponseHead) -> bool {
     let headers = &response.headers;
     let bodiless = matches!(response.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -125,7 +110,7 @@ fn is_eligible(response: &ResponseHeader) -> bool {
 
 /// The coding for this client, if there is one. Parts of a body are told in bytes of the whole, so they stay as they are;
 /// HTTP/1.0 could only be told the end of an unknown length by closing the connection.
-fn suitable(request: &RequestHeader, response: &ResponseHeader) -> Option<Coding> {
+fn suitable(request: &Request, response: &ResponseHead) -> Option<Coding> {
     let part = response.status == StatusCode::PARTIAL_CONTENT
         || response.headers.contains_key(header::CONTENT_RANGE);
     if part
@@ -138,26 +123,27 @@ fn suitable(request: &RequestHeader, response: &ResponseHeader) -> Option<Coding
 }
 
 /// A 304 confirms what the client has; a client that has it in a coding knows it by the weak validator (RFC 9111 §4.3.4).
-fn confirm(request: &RequestHeader, response: &mut ResponseHeader) -> Result<()> {
-    let Some(strong) = response.headers.get(header::ETAG).filter(|etag| is_strong(etag)) else {
-        return Ok(());
-    };
-    let weak = [b"W/", strong.as_bytes()].concat();
+fn confirm(request: &Request, response: &mut ResponseHead) {
+    let headers = &mut response.headers;
+    let Some(weak) = weakened(headers) else { return };
     let mut asked = request.headers.get_all(header::IF_NONE_MATCH).iter();
-    if asked.any(|list| list.as_bytes().windows(weak.len()).any(|etag| etag == weak)) {
-        weaken(response)?;
-        vary(response)?;
+    if asked.any(|list| list.as_bytes().windows(weak.len()).any(|etag| etag == weak.as_bytes())) {
+        headers.insert(header::ETAG, weak);
+        vary(headers);
     }
-    Ok(())
 }
 
 /// The bytes of two codings differ, so the validator can be a weak one only (RFC 9110 §8.8.1).
-fn weaken(response: &mut ResponseHeader) -> Result<()> {
-    let Some(strong) = response.headers.get(header::ETAG).filter(|etag| is_strong(etag)) else {
-        return Ok(());
-    };
-    let weak = [b"W/", strong.as_bytes()].concat();
-    response.insert_header(header::ETAG, weak)
+fn weaken(headers: &mut HeaderMap) {
+    if let Some(weak) = weakened(headers) {
+        headers.insert(header::ETAG, weak);
+    }
+}
+
+/// The weak form of a strong validator.
+fn weakened(headers: &HeaderMap) -> Option<HeaderValue> {
+    let strong = headers.get(header::ETAG).filter(|etag| is_strong(etag))?;
+    HeaderValue::from_bytes(&[b"W/", strong.as_bytes()].concat()).ok()
 }
 
 fn is_strong(etag: &HeaderValue) -> bool {
@@ -165,13 +151,11 @@ fn is_strong(etag: &HeaderValue) -> bool {
 }
 
 /// Tells caches that others may get it otherwise.
-fn vary(response: &mut ResponseHeader) -> Result<()> {
-    let told = |name| lists(&response.headers, header::VARY, name);
-    if told("*") || told("accept-encoding") {
-        return Ok(());
+fn vary(headers: &mut HeaderMap) {
+    let told = |name| lists(headers, header::VARY, name);
+    if !told("*") && !told("accept-encoding") {
+        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
-    response.append_header(header::VARY, "accept-encoding")?;
-    Ok(())
 }
 
 /// Whether a field that is a list of names has this one.
@@ -181,8 +165,4 @@ fn lists(headers: &HeaderMap, field: HeaderName, name: &str) -> bool {
         let mut items = list.as_bytes().split(|byte| *byte == b',');
         items.any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
     })
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

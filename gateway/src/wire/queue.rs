@@ -1,0 +1,197 @@
+//! Bytes on their way out: small ones are gathered, so that a header and a short body leave in one packet and one TLS
+//! record; large ones go as they are.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
+
+/// Up to this size a piece is copied behind what waits already, which is cheaper than a place of its own.
+const SMALL: usize = 4096;
+
+/// Pieces that one call of the system takes.
+const AT_ONCE: usize = 16;
+
+/// What waits to be written. Holds no memory while nothing does.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// In order, before `tail`.
+    parts: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// Bytes of `tail` that are written.
+    written: usize,
+    /// Bytes in all.
+    bytes: usize,
+}
+
+impl Queue {
+    /// How many bytes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Lets `write` append to what waits.
+    pub(crate) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.bytes += self.tail.len() - before;
+    }
+
+    /// Appends bytes, of which it keeps a copy.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        self.write(|tail| tail.extend_from_slice(bytes));
+    }
+
+    /// Appends a piece.
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if piece.len() <= SMALL {
+            return self.copy(&piece);
+        }
+        self.close_tail();
+        self.bytes += piece.len();
+        self.parts.push_back(piece);
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+            tail.advance(std::mem::take(&mut self.written));
+            self.parts.push_back(tail);
+        }
+    }
+
+    /// Writes as much as is taken; ready when nothing is left.
+    pub(crate) fn poll_empty<T: AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.bytes > 0 {
+            let written = ready!(self.poll_write(to, cx))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write<T: AsyncWrite + Unpin>(
+        &mut self,
+        to: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let tail = &self.tail[self.written..];
+        if self.parts.is_empty() {
+            return Pin::new(to).poll_write(cx, tail);
+        }
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let pieces = self.parts.iter().map(|part| &part[..]).chain([tail]);
+        let count = slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+        Pin::new(to).poll_write_vectored(cx, &slices[..count])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(first) = self.parts.front_mut() {
+            if written < first.len() {
+                return first.advance(written);
+            }
+            written -= first.len();
+            self.parts.pop_front();
+        }
+        self.written += written;
+        if self.written == self.tail.len() {
+            (self.tail, self.written) = (Vec::new(), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes a few bytes at a time, every second time it is asked, and counts the writes.
+    #[derive(Default)]
+    struct Slow {
+        taken: Vec<u8>,
+        writes: usize,
+        asked: usize,
+    }
+
+    const AT_A_TIME: usize = 1000;
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.asked += 1;
+            if self.asked.is_multiple_of(2) {
+                return Poll::Pending;
+            }
+            let taken = buf.len().min(AT_A_TIME);
+            self.taken.extend_from_slice(&buf[..taken]);
+            self.writes += 1;
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            self.poll_write(cx, &all)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+    }
+
+    fn empty(queue: &mut Queue, to: &mut Slow) {
+        while queue.poll_empty(to, &mut Context::from_waker(Waker::noop())).is_pending() {}
+    }
+
+    #[test]
+    fn a_header_and_a_short_body_leave_together_and_hold_no_memory_afterwards() {
+        let (mut queue, mut to) = (Queue::default(), Slow::default());
+        queue.copy(b"header, ");
+        queue.push(Bytes::from_static(b"body"));
+        assert_eq!((queue.len(), to.writes), (12, 0));
+        empty(&mut queue, &mut to);
+        assert_eq!((to.taken.as_slice(), to.writes, queue.len()), (&b"header, body"[..], 1, 0));
+        assert_eq!(queue.tail.capacity(), 0);
+    }
+
+    #[test]
+    fn bytes_of_every_size_arrive_once_and_in_order_through_a_slow_transport() {
+        let (mut queue, mut to) = (Queue::default(), Slow::default());
+        let mut sent = Vec::new();
+        for (round, size) in [1, 300, 4000, 5000, 10, SMALL, SMALL + 1, 20_000, 7].into_iter().enumerate() {
+            let piece: Vec<u8> = (0..size).map(|byte| (byte + round) as u8).collect();
+            queue.push(piece.clone().into());
+            sent.extend(piece);
+            if round % 3 == 0 {
+                let _ = queue.poll_empty(&mut to, &mut Context::from_waker(Waker::noop()));
+            }
+        }
+        empty(&mut queue, &mut to);
+        assert!(to.taken == sent);
+    }
+}
