@@ -61,7 +61,7 @@ fn is_authority(text: &[u8]) -> bool {
         &bracketed[end + 1..]
     } else {
         let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
-        if end == 0 || !text[..end].iter().all(|byte| is_name_byte(*byte)) {
+        if end == 0 || !text[..end].iter().all(|byte| NAME_BYTES[usize::from(*byte)]) {
             return false;
         }
         &text[end..]
@@ -78,23 +78,18 @@ fn is_ipv6(text: &[u8]) -> bool {
 }
 
 /// What a name may consist of (RFC 3986 §3.2.2), without percent-encoding.
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-        )
-}
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~!$&'()*+,;=";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};

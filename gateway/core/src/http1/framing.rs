@@ -117,10 +117,11 @@ struct Codings {
 impl Codings {
     /// None where the field is missing; an empty one is there.
     fn of(headers: &HeaderMap) -> Option<Self> {
+        if !headers.contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
         let mut codings = Self::default();
-        let mut is_there = false;
         for coding in elements(headers, &TRANSFER_ENCODING) {
-            is_there = true;
             if coding.is_empty() {
                 codings.has_empty = true;
                 continue;
@@ -129,7 +130,7 @@ impl Codings {
             codings.chunked += usize::from(codings.last_is_chunked);
             codings.has_other |= !codings.last_is_chunked;
         }
-        is_there.then_some(codings)
+        Some(codings)
     }
 
     fn ends_in_single_chunked(&self) -> bool {
