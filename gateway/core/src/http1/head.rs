@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use httparse::ParserConfig;
 
 /// The most fields that any head may have, whatever a caller allows: their places are on the stack.
@@ -312,12 +312,42 @@ fn place(text: &[u8], part: &[u8]) -> Range<usize> {
 fn header_map(head: &Bytes, fields: &[Field]) -> Result<HeaderMap, BadHead> {
     let mut headers = HeaderMap::with_capacity(fields.len() + ROOM_FOR_MORE);
     for field in fields {
-        let name = HeaderName::from_bytes(&head[field.name.clone()]).map_err(|_| BadHead::Syntax)?;
+        let name = header_name(&head[field.name.clone()])?;
         // SAFETY: a value must consist of HTAB, of bytes from 0x20 on without 0x7F, and of nothing else. httparse has just
         // compared each byte of this place with that very set (its HEADER_VALUE_MAP) and refuses a head with another; and
         // splitting the inbox has changed no byte (one whose target was masked has the same bytes in its fields).
+        // Debug builds check each value once more.
         let value = unsafe { HeaderValue::from_maybe_shared_unchecked(head.slice(field.value.clone())) };
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+/// Names as most peers write them are told by a comparison, without the buffer that others are put into lower case in.
+fn header_name(text: &[u8]) -> Result<HeaderName, BadHead> {
+    Ok(match text {
+        b"Accept" | b"accept" => header::ACCEPT,
+        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
+        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
+        b"Authorization" | b"authorization" => header::AUTHORIZATION,
+        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
+        b"Connection" | b"connection" => header::CONNECTION,
+        b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
+        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
+        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
+        b"Cookie" | b"cookie" => header::COOKIE,
+        b"Date" | b"date" => header::DATE,
+        b"ETag" | b"etag" => header::ETAG,
+        b"Host" | b"host" => header::HOST,
+        b"Last-Modified" | b"last-modified" => header::LAST_MODIFIED,
+        b"Location" | b"location" => header::LOCATION,
+        b"Origin" | b"origin" => header::ORIGIN,
+        b"Referer" | b"referer" => header::REFERER,
+        b"Server" | b"server" => header::SERVER,
+        b"Set-Cookie" | b"set-cookie" => header::SET_COOKIE,
+        b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
+        b"User-Agent" | b"user-agent" => header::USER_AGENT,
+        b"Vary" | b"vary" => header::VARY,
+        _ => HeaderName::from_bytes(text).map_err(|_| BadHead::Syntax)?,
+    })
 }

@@ -85,6 +85,44 @@ fn request_has_what_was_sent() {
 }
 
 #[test]
+fn names_are_the_same_however_they_are_written() {
+    let names = [
+        "Accept",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Authorization",
+        "Cache-Control",
+        "Connection",
+        "Content-Encoding",
+        "Content-Length",
+        "Content-Type",
+        "Cookie",
+        "Date",
+        "ETag",
+        "Host",
+        "Last-Modified",
+        "Location",
+        "Origin",
+        "Referer",
+        "Server",
+        "Set-Cookie",
+        "Transfer-Encoding",
+        "User-Agent",
+        "Vary",
+        "X-Own",
+        "Hos",
+        "Hostt",
+    ];
+    for name in names {
+        for written in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+            let head = request(format!("GET / HTTP/1.1\r\n{written}: a\r\n\r\n")).unwrap().unwrap();
+            assert_eq!(head.headers.keys().collect::<Vec<_>>(), [name.to_lowercase().as_str()], "{written}");
+            assert_eq!(head.headers[name], "a");
+        }
+    }
+}
+
+#[test]
 fn target_is_taken_raw() {
     for target in [&b"/caf\xc3\xa9"[..], b"/caf\xe9", b"/%zz\"<>\\^`{|}", b"/\xff\xfe\x80", b"*", b"x"] {
         let text = [b"GET ", target, b" HTTP/1.1\r\nX: \xe9\r\n\r\n"].concat();
