@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod h2_watch;
 pub mod health;
 pub mod hop_by_hop;
+pub mod http1;
 pub mod name;
 pub mod outcome;
 pub mod password;
