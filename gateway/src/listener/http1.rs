@@ -171,7 +171,7 @@ impl Wire {
         self.connection.listener.metrics.bad_requests.count(refusal.reason());
         // One that has sent nothing would take an answer for that to its first request.
         if self.inbox.is_empty() && refusal == Refusal::HeaderTimeout {
-            return self.close().await;
+            return self.close_writing().await;
         }
         self.outbox.push(refusal.to_http1(&self.connection.request_id_header));
         if let Ok(Ok(())) = timeout(LINGER, poll_fn(|cx| self.poll_flush(cx))).await {
@@ -199,10 +199,15 @@ impl Wire {
         let shut = poll_fn(|cx| Pin::new(&mut self.transport).poll_shutdown(cx));
         let _ = timeout(LINGER, shut).await;
     }
+}
 
-    /// Ends a connection on which everything was said.
-    pub(super) async fn close(mut self) {
-        self.close_writing().await;
+/// A request that came on no connection.
+pub(crate) fn rehearsed(bytes: &[u8], connection: Arc<Connection>) -> Option<Exchange> {
+    let mut wire = Wire::new(Transport::Detached, connection);
+    wire.inbox.extend_from_slice(bytes);
+    match wire.parse(&mut HeadReader::default())? {
+        Next::Request(opening) => Some(Exchange::new(wire, *opening)),
+        Next::Nothing | Next::Refused(_) => None,
     }
 }
 

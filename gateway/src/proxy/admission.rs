@@ -6,7 +6,6 @@ use std::sync::Arc;
 use gateway_core::client_ip;
 use gateway_core::config::model::Sticky;
 use gateway_core::hop_by_hop::HopByHop;
-use gateway_core::http1::content_length;
 use gateway_core::route::path;
 use gateway_core::route::table::RequestView;
 use http::{HeaderValue, Method, Version, header};
@@ -19,7 +18,7 @@ use super::rejection::Rejection;
 use super::respond::Answer;
 use crate::listener::Listener;
 use crate::listener::client::Client;
-use crate::message::Request;
+use crate::message::{Request, content_length};
 use crate::snapshot::{Action, Route};
 use crate::upstream::Service;
 

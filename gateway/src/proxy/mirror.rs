@@ -7,19 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gateway_core::config::model;
-use gateway_core::hop_by_hop::HopByHop;
 use gateway_core::name::{RouteName, ServiceName};
 use http::{HeaderName, HeaderValue, Uri, Version, header};
 use indexmap::IndexMap;
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::{Instant, timeout_at};
 
 use super::context::Context;
 use super::forward;
+use crate::message::Request;
 use crate::telemetry::instruments::Occupied;
 use crate::telemetry::labels::Mirrored;
 use crate::telemetry::metrics::MirrorMetrics;
@@ -89,9 +88,8 @@ impl Mirror {
     ///
     /// # Errors
     /// Why there is no copy of it.
-    fn copy(self: &Arc<Self>, session: &Session, ctx: &Context) -> Result<Duplicate, Mirrored> {
-        let request = session.req_header();
-        let too_large = ctx.body_length.is_some_and(|length| length > self.body_limit);
+    fn copy(self: &Arc<Self>, request: &Request, ctx: &Context) -> Result<Duplicate, Mirrored> {
+        let too_large = ctx.body.length.is_some_and(|length| length > self.body_limit);
         // A copy of a copy could go round for ever.
         if ctx.upgrade || too_large || request.headers.contains_key(&MARK) {
             return Err(Mirrored::Skipped);
@@ -100,7 +98,7 @@ impl Mirror {
         if self.metrics.in_flight.get() > PLACES {
             return Err(Mirrored::Dropped);
         }
-        let header = header(session, ctx, &self.service.template).map_err(|_| Mirrored::Skipped)?;
+        let header = header(request, ctx, &self.service.template).map_err(|_| Mirrored::Skipped)?;
         let key = ctx.chosen.as_ref().and_then(|chosen| chosen.key.clone());
         Ok(Duplicate { mirror: self.clone(), header, body: BytesMut::new(), key, _place: place })
     }
@@ -117,21 +115,21 @@ impl Mirror {
 }
 
 /// Begins a copy, if the request's route is mirrored and the lot falls on it; one without a body leaves at once.
-pub(super) fn begin(session: &Session, ctx: &mut Context) {
+pub(super) fn begin(request: &Request, ctx: &mut Context) {
     let Some(mirror) = ctx.route.as_ref().and_then(|route| route.mirror.as_ref()) else { return };
     if fastrand::f64() >= mirror.share {
         return;
     }
     let mirror = mirror.clone();
-    match mirror.copy(session, ctx) {
-        Ok(copy) if ctx.body_done => drop(tokio::spawn(copy.deliver())),
+    match mirror.copy(request, ctx) {
+        Ok(copy) if ctx.body.is_given() => drop(tokio::spawn(copy.deliver())),
         Ok(copy) => ctx.mirror = Some(Box::new(Draft { copy: Some(copy), attempt: ctx.attempts })),
         Err(why) => mirror.metrics.results.count(why),
     }
 }
 
 /// Takes a piece of the request's body; with the last one the copy leaves.
-pub(super) fn body(piece: Option<&Bytes>, end_of_stream: bool, ctx: &mut Context) {
+pub(super) fn body(piece: &[u8], end_of_stream: bool, ctx: &mut Context) {
     let Some(draft) = &mut ctx.mirror else { return };
     if !draft.add(piece, ctx.attempts) {
         ctx.mirror = None;
@@ -144,13 +142,12 @@ impl Draft {
     /// Copies the bytes: a piece may be a small part of a large buffer, and what is held must be what is counted.
     ///
     /// Says whether the body is still within the limit.
-    fn add(&mut self, piece: Option<&Bytes>, attempt: u32) -> bool {
+    fn add(&mut self, piece: &[u8], attempt: u32) -> bool {
         let Some(copy) = &mut self.copy else { return false };
         if self.attempt != attempt {
             copy.body.clear();
             self.attempt = attempt;
         }
-        let piece = piece.map_or(&[][..], |piece| piece);
         let fits = (copy.body.len() + piece.len()) as u64 <= copy.mirror.body_limit;
         if fits {
             copy.body.extend_from_slice(piece);
@@ -195,51 +192,27 @@ impl Duplicate {
 }
 
 /// The header as an origin of the route would get it, marked, and as the mirrored service speaks.
-fn header(session: &Session, ctx: &Context, template: &PeerTemplate) -> Result<Box<RequestHeader>> {
-    let mut header = session.req_header().clone();
-    if !header.raw_path_is_utf8() {
-        return Err(Error::new(ErrorType::InvalidHTTPHeader));
+fn header(asked: &Request, ctx: &Context, template: &PeerTemplate) -> Result<Box<RequestHeader>> {
+    let unfit = || Error::new(ErrorType::InvalidHTTPHeader);
+    if !asked.is_plain() {
+        return Err(unfit());
     }
-    if let Some(authority) = header.uri.authority().cloned() {
-        header.insert_header(header::HOST, authority.as_str())?;
-    }
-    let fields = HopByHop::of(&header.headers, false);
-    for name in fields.names().chain(&[header::EXPECT, header::TRAILER]) {
-        header.remove_header(name);
-    }
-    forward::request(session, &mut header, ctx)?;
-    header.insert_header(MARK, HeaderValue::from_static("true"))?;
-    if template.is_http1() {
-        for_http1(&mut header)?;
-    } else {
-        for_http2(&mut header, template.tls.is_some(), fields.te_trailers())?;
-    }
-    Ok(Box::new(header))
-}
-
-fn for_http1(header: &mut RequestHeader) -> Result<()> {
-    if !header.headers.contains_key(header::HOST) {
-        return Err(Error::new(ErrorType::InvalidHTTPHeader));
-    }
-    header.set_version(Version::HTTP_11);
-    let target = header.uri.path_and_query().cloned();
-    let target = Uri::builder().path_and_query(target.map_or("/".to_owned(), |target| target.to_string()));
-    header.set_uri(target.build().or_err(ErrorType::InvalidHTTPHeader, "the target of a copy")?);
-    Ok(())
-}
-
-fn for_http2(header: &mut RequestHeader, tls: bool, trailers: bool) -> Result<()> {
-    header.set_version(Version::HTTP_2);
-    let host = header.remove_header(&header::HOST);
-    let host = host.ok_or_else(|| Error::new(ErrorType::InvalidHTTPHeader))?;
-    let target = header.uri.path_and_query().map_or("/".to_owned(), |target| target.to_string());
-    let uri = Uri::builder()
-        .scheme(if tls { "https" } else { "http" })
-        .authority(host.as_bytes())
-        .path_and_query(target);
-    header.set_uri(uri.build().or_err(ErrorType::InvalidHTTPHeader, "the target of a copy")?);
-    if trailers {
-        header.insert_header(header::TE, HeaderValue::from_static("trailers"))?;
-    }
-    Ok(())
+    let Request { method, uri, mut headers, .. } = forward::request(asked, ctx)?;
+    headers.remove(header::EXPECT);
+    headers.insert(MARK, HeaderValue::from_static("true"));
+    let host = if template.is_http1() { headers.get(header::HOST).cloned() } else { headers.remove(header::HOST) };
+    let host = host.ok_or_else(unfit)?;
+    let target = uri.into_parts().path_and_query.ok_or_else(unfit)?;
+    let uri = match template.is_http1() {
+        true => Uri::from(target),
+        false => {
+            let scheme = if template.tls.is_some() { "https" } else { "http" };
+            let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target);
+            uri.build().or_err(ErrorType::InvalidHTTPHeader, "the target of a copy")?
+        }
+    };
+    let mut parts = http::Request::new(()).into_parts().0;
+    let version = if template.is_http1() { Version::HTTP_11 } else { Version::HTTP_2 };
+    (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
+    Ok(Box::new(RequestHeader::from(parts)))
 }

@@ -8,10 +8,10 @@ pub(crate) mod maintenance;
 pub(crate) mod max_in_flight;
 pub(crate) mod rate_limits;
 
-
 use super::context::Context;
 use super::rejection::Rejection;
 use super::respond::Answer;
+use crate::listener::client::Client;
 use crate::snapshot::Route;
 
 /// Asks every policy of the route; the first that answers or refuses ends the request.
@@ -53,7 +53,7 @@ fn preflight(client: &Client, ctx: &mut Context, route: &Route) -> Option<Answer
 
 /// A body that announces itself as too large is refused before it is sent.
 fn body_length(ctx: &Context, route: &Route) -> Result<(), Rejection> {
-    if ctx.body_length.is_some_and(|length| length > route.body_limit) {
+    if ctx.body.length.is_some_and(|length| length > route.body_limit) {
         return Err(Rejection::BodyTooLarge);
     }
     Ok(())

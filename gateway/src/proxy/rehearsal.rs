@@ -1,19 +1,19 @@
 //! What is decided and written about one request, without its connection: the header work by itself.
 
-use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::StatusCode;
+use gateway_core::http1::ResponseHead;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
 
 use super::admission::{self, Admitted};
 use super::context::Context;
 use super::forward;
+use crate::listener::client::Client;
 use crate::listener::connection::Connection;
+use crate::listener::http1;
 use crate::listener::slots::Slots;
 use crate::snapshot::Snapshot;
 
@@ -25,9 +25,9 @@ const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(19
 pub struct Exchange {
     snapshot: Arc<Snapshot>,
     connection: Arc<Connection>,
-    session: Session,
+    client: Client,
     ctx: Context,
-    answer: ResponseHeader,
+    answer: ResponseHead,
 }
 
 impl Exchange {
@@ -41,43 +41,38 @@ impl Exchange {
         let listener = snapshot.listeners.values().next()?.clone();
         let place = Arc::new(Slots::default()).enter(1)?.of(CLIENT.ip(), 1)?;
         let (open, id) = (listener.metrics.connect(), snapshot.model.request_id.clone());
-        let connection = Connection::new(listener, CLIENT, false, Vec::new(), id, (place, open));
-        let mut session = Session::new_h1(Box::new(Cursor::new(request.to_vec())));
-        // It is all there: nothing is waited for.
-        let read = session.as_downstream_mut().read_request().now_or_never()?;
-        read.ok().filter(|read| *read)?;
-        let mut header = ResponseHeader::build(StatusCode::OK, Some(answer.len())).ok()?;
-        for (name, value) in answer {
-            header.append_header(*name, *value).ok()?;
-        }
-        let ctx = Context::new(snapshot.clone());
-        Some(Self { snapshot, connection: Arc::new(connection), session, ctx, answer: header })
+        let connection = Arc::new(Connection::new(listener, CLIENT, false, Vec::new(), id, (place, open)));
+        let client = Client::Http1(http1::rehearsed(request, connection.clone())?);
+        let fields = answer.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        });
+        let headers: HeaderMap = fields.collect();
+        let answer = ResponseHead { status: StatusCode::OK, reason: None, version: Version::HTTP_11, headers };
+        let ctx = Context::new(snapshot.clone(), connection.clone());
+        Some(Self { snapshot, connection, client, ctx, answer })
     }
 
     /// Who is asking, what for, whether it may, and of which release: everything up to the choice of an endpoint. True
     /// when it is forwarded.
     pub fn admit(&mut self) -> bool {
-        self.ctx = Context::new(self.snapshot.clone());
-        self.ctx.connection = Some(self.connection.clone());
-        let admitted = admission::admit(&mut self.session, &mut self.ctx).now_or_never();
+        self.ctx = Context::new(self.snapshot.clone(), self.connection.clone());
+        let admitted = admission::admit(&mut self.client, &mut self.ctx).now_or_never();
         matches!(admitted, Some(Ok(Admitted::Forward)))
     }
 
-    /// The request's header as an origin gets it, from the copy that is made for each attempt.
+    /// The request's header as an origin gets it, which is made anew for each attempt.
     ///
     /// # Errors
     /// When it cannot be rewritten.
-    pub fn to_origin(&self) -> Result<RequestHeader> {
-        let mut upstream = self.session.req_header().clone();
-        forward::request(&self.session, &mut upstream, &self.ctx)?;
-        Ok(upstream)
+    pub fn to_origin(&self) -> Result<HeaderMap> {
+        Ok(forward::request(self.client.request(), &self.ctx)?.headers)
     }
 
     /// The answer's header as the client gets it, from a copy of the origin's.
-    pub fn to_client(&mut self) -> ResponseHeader {
+    pub fn to_client(&mut self) -> HeaderMap {
         let mut answer = self.answer.clone();
         forward::response(&mut answer, &mut self.ctx);
-        answer
+        answer.headers
     }
 }
 
@@ -103,10 +98,10 @@ routes: { all: { match: { host: shop.example }, service: web } }
             Exchange::new(snapshot, request, &[("connection", "x-hop"), ("x-hop", "1")]).unwrap();
         assert!(exchange.admit());
         let upstream = exchange.to_origin().unwrap();
-        assert_eq!(upstream.headers["x-forwarded-for"], "192.0.2.7");
-        let id = &upstream.headers["x-request-id"];
+        assert_eq!(upstream["x-forwarded-for"], "192.0.2.7");
+        let id = &upstream["x-request-id"];
         let answer = exchange.to_client();
-        assert_eq!(&answer.headers["x-request-id"], id);
-        assert!(!answer.headers.contains_key("x-hop"));
+        assert_eq!(&answer["x-request-id"], id);
+        assert!(!answer.contains_key("x-hop"));
     }
 }

@@ -69,7 +69,7 @@ pub fn request_framing(version: Version, headers: &mut HeaderMap) -> Result<Requ
 ///
 /// # Errors
 /// [`BadHead::ContentLength`], also where no body follows, since the field would be passed on; and
-/// [`BadHead::TransferEncoding`] for a body that is chunked twice.
+/// [`BadHead::TransferEncoding`] for a body that is chunked twice; and [`BadHead::UnknownCoding`] for any other coding.
 pub fn response_framing(request_is_head: bool, head: &mut ResponseHead) -> Result<ResponseFraming, BadHead> {
     let headers = &mut head.headers;
     if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
@@ -79,6 +79,8 @@ pub fn response_framing(request_is_head: bool, head: &mut ResponseHead) -> Resul
     }
     let (framing, doubtful) = match Codings::of(headers) {
         Some(codings) if codings.chunked > 1 => return Err(BadHead::TransferEncoding),
+        // Nobody asked for another one, and its name would not be passed on.
+        Some(codings) if codings.has_other => return Err(BadHead::UnknownCoding),
         Some(codings) => {
             let had_length = headers.remove(CONTENT_LENGTH).is_some();
             let framing = if codings.last_is_chunked { Framing::Chunked } else { Framing::UntilClose };

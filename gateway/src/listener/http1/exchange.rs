@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::http1::{
-    BadBody, Decoded, Decoder, Encoder, Framing, ResponseHead, content_length, write_response,
+    BadBody, Decoded, Decoder, Encoder, Framing, ResponseHead, write_response,
 };
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Opening, Wire};
 use crate::listener::connection::Connection;
-use crate::message::Request;
+use crate::message::{Request, content_length};
 use crate::wire::Timer;
 
 /// How long the rest of a request that was answered early may keep its connection.

@@ -8,12 +8,12 @@ use std::io;
 
 use bytes::Bytes;
 use gateway_core::content_coding::{Coding, is_compressible};
-use gateway_core::http1::{ResponseHead, content_length};
+use gateway_core::http1::ResponseHead;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::{ErrorType, OrErr, Result};
 
 use self::encoder::Encoder;
-use crate::message::Request;
+use crate::message::{Request, content_length};
 use crate::proxy::context::Context;
 
 /// Shorter bodies, where their length is known, would gain less than the coding's own frame costs.

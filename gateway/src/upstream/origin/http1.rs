@@ -4,14 +4,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use gateway_core::http1::{
-    BadBody, Decoded, Decoder, Encoder, Framing, HeadReader, ResponseHead, content_length, is_persistent,
+    BadBody, Decoded, Decoder, Encoder, Framing, HeadReader, ResponseHead, is_persistent,
     response_framing, write_request,
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::Event;
-use crate::message::Request;
+use crate::message::{Request, content_length};
 use crate::upstream::pool::Http1;
 use crate::wire::{Queue, poll_fill};
 
@@ -145,9 +145,9 @@ impl Exchange {
             return Ok(Framing::UntilClose);
         }
         self.persistent = is_persistent(head.version, &head.headers);
-        let framing = response_framing(self.for_head, head).map_err(|_| malformed())?;
-        self.persistent &= framing != Framing::UntilClose;
-        Ok(framing)
+        let framed = response_framing(self.for_head, head).map_err(|_| malformed())?;
+        self.persistent &= !framed.close;
+        Ok(framed.framing)
     }
 
     /// The origin has closed the connection.
