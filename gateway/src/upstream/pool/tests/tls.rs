@@ -42,7 +42,8 @@ impl Authority {
 
     /// The connections to an origin that is expected under a name.
     fn pool(&self, origin: &Origin, name: &str, protocol: Protocol) -> Arc<Pool> {
-        let config = client_config(protocol, Some(&[self.1.clone()]), None).expect("a configuration");
+        let config =
+            client_config(protocol, Some(std::slice::from_ref(&self.1)), None).expect("a configuration");
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let key = Key { server_name: Some(name), ..key(origin.target(), LONG) };
         Pool::bounded(key, protocol, Some(config), Box::leak(Box::new(Bound::new(9))))
