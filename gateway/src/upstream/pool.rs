@@ -29,6 +29,9 @@ use self::http2::Multiplexed;
 pub(crate) use self::stream::Stream;
 use super::peer::Target;
 
+/// Longer than anything is kept; what the file says beyond it could not be added to the time of day.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
 /// What makes two pools interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -69,7 +72,7 @@ impl Pool {
         let dialer = Dialer { target: key.target, protocol, tls, timeout: key.connect };
         Arc::new_cyclic(|me| Self {
             dialer: Arc::new(dialer),
-            keepalive: key.keepalive,
+            keepalive: key.keepalive.min(LONGEST),
             generation: AtomicU64::new(0),
             shelf: Mutex::default(),
             multiplexed: Mutex::default(),

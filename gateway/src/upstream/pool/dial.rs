@@ -99,7 +99,7 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Each step has its own time, and all together no more than `left`.
     pub(super) fn limit(&self, left: Option<Duration>) -> Limit {
-        Limit { each: self.timeout, end: left.map(|left| Instant::now() + left) }
+        Limit { each: self.timeout, end: left.and_then(|left| Instant::now().checked_add(left)) }
     }
 
     /// As what a failure after TCP counts.

@@ -94,7 +94,8 @@ impl Pool {
     }
 
     /// Takes back a connection whose exchange has ended in order. One with bytes left over, from before [`Self::clear`],
-    /// or beyond what the process keeps is closed.
+    /// or beyond what the process keeps is closed. To be called on the runtime: the first that waits is given a task, which
+    /// ends when none does.
     pub(crate) fn keep(&self, connection: Http1) {
         if !connection.inbox.is_empty() {
             return;
@@ -140,7 +141,7 @@ impl Pool {
         shelf.swept = oldest.is_some();
         drop(shelf);
         drop(gone);
-        Some((oldest? + self.keepalive).saturating_duration_since(now).min(SWEEP))
+        Some(self.keepalive.saturating_sub(now.saturating_duration_since(oldest?)).min(SWEEP))
     }
 
     /// How many connections wait.

@@ -32,6 +32,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// The same over all streams of a connection, so that one such client holds up no other.
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// What small frames that nobody has read yet may take beside their bytes, before h2 ends the connection. By itself it is
+/// half of the window above, which one client that does not read a stream of small events would soon use up.
+const FRAMES: usize = 16 << 20;
+
 /// The longest header of an answer, in bytes.
 const HEADER_LIST: u32 = 64 << 10;
 
@@ -132,7 +136,7 @@ impl Pool {
     /// # Errors
     /// [`ConnectError`] says whose fault it is.
     pub(crate) async fn stream(&self, left: Option<Duration>) -> Result<Http2, ConnectError> {
-        let end = left.map(|left| (left, Instant::now() + left));
+        let end = left.and_then(|left| Some((left, Instant::now().checked_add(left)?)));
         loop {
             if let Some(place) = self.place() {
                 return Ok(place);
@@ -187,8 +191,7 @@ impl Pool {
     }
 
     /// Takes up a new connection, unless the pool was cleared since it was dialled.
-    fn dialled(&self, line: &Result<Line, ConnectError>, generation: u64) {
-        let Ok(line) = line else { return };
+    fn welcome(&self, line: &Line, generation: u64) {
         let mut multiplexed = self.multiplexed.lock();
         multiplexed.room = Some(line.sender.current_max_send_streams().clamp(1, H2_STREAMS));
         if generation == self.generation.load(Ordering::Relaxed) {
@@ -220,19 +223,24 @@ async fn serve(
     generation: u64,
     done: watch::Sender<Option<Result<Line, ConnectError>>>,
 ) {
-    let opened = open(&dialer).await;
-    let (line, connection) =
-        opened.map_or_else(|error| (Err(error), None), |(line, it)| (Ok(line), Some(it)));
-    let load = line.as_ref().ok().map(|line| line.load.clone());
+    let tell = |dialled| {
+        done.send_replace(Some(dialled));
+        if let Some(pool) = pool.upgrade() {
+            pool.forget_dials();
+        }
+    };
+    let (line, connection) = match open(&dialer).await {
+        Ok(opened) => opened,
+        Err(error) => return tell(Err(error)),
+    };
+    let load = line.load.clone();
     if let Some(pool) = pool.upgrade() {
-        pool.dialled(&line, generation);
-        done.send_replace(Some(line));
-        pool.forget_dials();
+        pool.welcome(&line, generation);
     }
+    tell(Ok(line));
+    // It holds a handle, too.
     drop(done);
-    if let (Some(connection), Some(load)) = (connection, load) {
-        drive(connection, load, pool, keepalive).await;
-    }
+    drive(connection, load, pool, keepalive).await;
 }
 
 /// Connects, and waits for the origin's SETTINGS: then it is known to speak HTTP/2, and for how many streams it has room.
@@ -246,6 +254,7 @@ async fn open(dialer: &Dialer) -> Result<(Line, Connection<Stream, Bytes>), Conn
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_LIST)
+            .data_frame_budget(FRAMES)
             .initial_max_send_streams(0)
             .enable_push(false)
             .handshake(stream)
