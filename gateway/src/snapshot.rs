@@ -140,10 +140,10 @@ impl Snapshot {
             .services
             .iter()
             .map(|(name, service)| {
-                let template = template(service, &loaded);
-                (name.clone(), Arc::new(Service::new(name, service, template, materials)))
+                let template = template(name, service, &loaded)?;
+                Ok((name.clone(), Arc::new(Service::new(name, service, template, materials))))
             })
-            .collect();
+            .collect::<Result<_, Report>>()?;
         let routes = Table::new(gateway.routes.iter().filter_map(|(name, route)| {
             Some((
                 name.clone(),
@@ -252,13 +252,18 @@ fn basic_auth(
     BasicAuth::new(&auth.realm, named, materials.passwords, materials.metrics.auth(name))
 }
 
-fn template(service: &model::Service, loaded: &Loaded) -> PeerTemplate {
+fn template(name: &ServiceName, service: &model::Service, loaded: &Loaded) -> Result<PeerTemplate, Report> {
     let tls = service.tls.as_ref().map(|tls| {
         let ca = tls.ca.as_ref().and_then(|ca| loaded.material.upstream_roots(ca));
         let client = tls.client_cert.as_ref().and_then(|pair| loaded.material.client_key(pair));
-        UpstreamTls::new(tls.sni.clone(), ca, client)
+        UpstreamTls::new(service.protocol, tls.sni.clone(), ca, client)
     });
-    PeerTemplate { timeouts: service.timeouts.clone(), protocol: service.protocol, tls }
+    let tls = tls.transpose().map_err(|reason| {
+        let mut report = loaded.warnings.clone();
+        report.push(Problem::error(Code::File, format!("service `{name}` cannot use TLS: {reason}")));
+        report
+    })?;
+    Ok(PeerTemplate { timeouts: service.timeouts.clone(), protocol: service.protocol, tls })
 }
 
 type Listeners = (HashMap<ListenerName, Arc<Listener>>, Vec<ServedCertificate>);

@@ -4,6 +4,11 @@ pub(crate) mod aside;
 pub(crate) mod budget;
 pub(crate) mod ejection;
 pub(crate) mod peer;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "requests still go through Pingora's connector")
+)]
+pub(crate) mod pool;
 pub(crate) mod registry;
 pub(crate) mod resolve;
 
@@ -87,6 +92,8 @@ pub(crate) struct Endpoint {
     /// As shown in metrics, logs and `/v1/services`.
     pub(crate) label: Arc<str>,
     pub(crate) peer: HttpPeer,
+    /// Its connections.
+    pub(crate) pool: Arc<pool::Pool>,
     pub(crate) state: Arc<EndpointState>,
     /// Where its active checks go, if it has any.
     pub(crate) checked_at: Option<Box<CheckedAt>>,
@@ -137,7 +144,7 @@ impl Service {
                     rollout: tried.then(|| materials.metrics.rollout_state(name, release)),
                     addresses,
                     choice: definition.balance,
-                    template: if *release == definition.stable { template.clone() } else { template.tried() },
+                    template: template.clone(),
                     members: ArcSwap::from_pointee(Members::none(definition.balance)),
                 };
                 built.refresh(name, definition.health.as_ref(), materials);
@@ -277,10 +284,11 @@ impl Release {
     ) -> Option<Endpoint> {
         let label = target.to_string();
         let checked_at = health.map(|health| self.checked_at(health, target, host)).transpose();
-        let (peer, checked_at) = match self
+        let pool = self.template.pool(target, host, materials.registry);
+        let (peer, pool, checked_at) = match self
             .template
             .peer(target, host)
-            .and_then(|peer| Ok((peer, checked_at?)))
+            .and_then(|peer| Ok((peer, pool?, checked_at?)))
         {
             Ok(places) => places,
             Err(error) => {
@@ -291,7 +299,7 @@ impl Release {
         let up = materials.metrics.endpoint_up(service, &self.name, &label);
         let standing = materials.registry.endpoint(service, &self.name, &label, health.is_some());
         let state = standing.state.clone();
-        let endpoint = Endpoint { label: label.into(), peer, state, checked_at, standing, up };
+        let endpoint = Endpoint { label: label.into(), peer, pool, state, checked_at, standing, up };
         endpoint.show();
         Some(endpoint)
     }
@@ -310,6 +318,13 @@ impl Release {
     /// Whether one of its endpoints is written as this name.
     pub(crate) fn names_host(&self, name: &str) -> bool {
         self.addresses.iter().any(|address| matches!(address, Address::Name { host, .. } if host == name))
+    }
+
+    /// Closes the connections that nothing runs on, and keeps none that is out.
+    pub(crate) fn drop_idle(&self) {
+        for endpoint in &self.members.load().endpoints {
+            endpoint.pool.clear();
+        }
     }
 
     /// The endpoints of the moment.

@@ -24,11 +24,13 @@ impl Default for Retirement {
 }
 
 impl Retirement {
-    /// Says whether the release is rolled back; the time begins with the first word.
-    pub(crate) fn set(&self, retired: bool) {
-        if self.retired.swap(retired, Ordering::Relaxed) != retired {
+    /// Says whether the release is rolled back; the time begins with the first word, for which this is true.
+    pub(crate) fn set(&self, retired: bool) -> bool {
+        let changed = self.retired.swap(retired, Ordering::Relaxed) != retired;
+        if changed {
             self.end.send_replace(retired.then(|| Instant::now() + DRAIN));
         }
+        changed && retired
     }
 
     /// Whether what runs on the release must end now.

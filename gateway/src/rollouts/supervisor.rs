@@ -199,14 +199,19 @@ impl Supervisor {
 
     fn divide(&self, inner: &mut Inner) {
         inner.serving.retain(|service| service.strong_count() > 0);
+        let mut retired = Vec::new();
         for (release, retirement) in &*self.retirements.lock() {
-            retirement.set(inner.rollouts.iter().any(|rollout| rollout.is_rolled_back(release)));
+            if retirement.set(inner.rollouts.iter().any(|rollout| rollout.is_rolled_back(release))) {
+                retired.push(release.clone());
+            }
         }
         for service in inner.serving.iter().filter_map(Weak::upgrade) {
             let index = |release: &ReleaseName| service.index_of(release);
             let division =
                 Division::new(&self.service, &service.definition, &inner.rollouts, inner.killed, index);
             service.set_division(division);
+            // Nobody is sent there any more, so none of them is missed.
+            retired.iter().filter_map(index).for_each(|gone| service.releases[gone].drop_idle());
             service.show(&inner.rollouts);
         }
     }

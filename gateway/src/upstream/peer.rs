@@ -11,13 +11,15 @@ use gateway_core::config::model::{self, Protocol};
 use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora::{ErrorType, OrErr};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::pool::{self, Pool};
+use super::registry::Registry;
 
 /// Streams multiplexed on one HTTP/2 connection before another is opened.
-const H2_STREAMS: usize = 100;
-
-/// Idle connections to a release beside stable are kept no longer than this, so that after a rollback they are soon gone:
-/// Pingora's pool cannot be told to drop them.
-const TRIED_KEEPALIVE: Duration = Duration::from_secs(5);
+pub(super) const H2_STREAMS: usize = 100;
 
 /// What all endpoints of a service have in common.
 #[derive(Clone)]
@@ -34,21 +36,29 @@ pub(crate) struct UpstreamTls {
     /// Authorities; `None` takes the system's.
     pub(crate) ca: Option<Arc<[WrappedX509]>>,
     pub(crate) client_cert: Option<Arc<CertKey>>,
+    /// All of that as rustls wants it.
+    config: Arc<ClientConfig>,
 }
 
 impl UpstreamTls {
     /// Takes what [`crate::load`] has read and parsed; all certificates are DER.
+    ///
+    /// # Errors
+    /// A sentence on what rustls refuses.
     pub(crate) fn new(
+        protocol: Protocol,
         sni: Option<String>,
         ca: Option<&[Vec<u8>]>,
         client: Option<(Vec<Vec<u8>>, Vec<u8>)>,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let wrap = |der: &Vec<u8>| WrappedX509::new(der.clone(), parse_x509);
-        Self {
+        let config = pool::tls::client_config(protocol, ca, client.as_ref())?;
+        Ok(Self {
             sni,
             ca: ca.map(|ca| ca.iter().map(wrap).collect()),
             client_cert: client.map(|(chain, key)| Arc::new(CertKey::new(chain, key))),
-        }
+            config,
+        })
     }
 }
 
@@ -79,12 +89,6 @@ impl fmt::Display for Target {
 }
 
 impl PeerTemplate {
-    /// The same for a release that is tried.
-    pub(crate) fn tried(&self) -> Self {
-        let keepalive = self.timeouts.keepalive.min(TRIED_KEEPALIVE);
-        Self { timeouts: model::Timeouts { keepalive, ..self.timeouts.clone() }, ..self.clone() }
-    }
-
     /// The peer for one place; `host` is the name it was found under, if any.
     pub(crate) fn peer(&self, target: &Target, host: Option<&str>) -> pingora::Result<HttpPeer> {
         let sni = self.server_name(target, host);
@@ -108,6 +112,32 @@ impl PeerTemplate {
         // Pingora's pool does not know under which authorities a connection was verified; this does.
         peer.group_key = self.policy_hash();
         Ok(peer)
+    }
+
+    /// The connections to one place; `host` as for [`Self::peer`].
+    ///
+    /// # Errors
+    /// When no certificate can be for the server name.
+    pub(crate) fn pool(
+        &self,
+        target: &Target,
+        host: Option<&str>,
+        registry: &Registry,
+    ) -> pingora::Result<Arc<Pool>> {
+        let named = self.tls.as_ref().map(|_| self.server_name(target, host));
+        let server_name = named
+            .map(ServerName::try_from)
+            .transpose()
+            .or_err(ErrorType::InvalidCert, "the server name cannot stand in a certificate")?;
+        let key = pool::Key {
+            target: target.clone(),
+            policy: self.policy_hash(),
+            server_name,
+            connect: self.timeouts.connect,
+            keepalive: self.timeouts.keepalive,
+        };
+        let config = self.tls.as_ref().map(|tls| tls.config.clone());
+        Ok(registry.pool(key, self.protocol, config))
     }
 
     /// Whether a connection carries one request at a time.
@@ -155,10 +185,15 @@ impl PeerTemplate {
         let mut hasher = std::hash::DefaultHasher::new();
         (self.protocol as u8).hash(&mut hasher);
         if let Some(tls) = &self.tls {
+            (tls.ca.is_some(), tls.client_cert.is_some()).hash(&mut hasher);
             for authority in tls.ca.iter().flat_map(|ca| ca.iter()) {
                 authority.borrow_raw_cert().hash(&mut hasher);
             }
-            tls.client_cert.as_ref().map(|cert| cert.leaf().borrow_raw_cert()).hash(&mut hasher);
+            for certificate in
+                tls.client_cert.iter().flat_map(|cert| [vec![cert.leaf()], cert.intermediates()])
+            {
+                certificate.iter().for_each(|der| der.borrow_raw_cert().hash(&mut hasher));
+            }
         }
         hasher.finish()
     }

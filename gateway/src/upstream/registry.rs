@@ -4,20 +4,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use gateway_core::config::model;
+use gateway_core::config::model::{self, Protocol};
 use gateway_core::endpoint::EndpointState;
 use gateway_core::health::{Ejections, Streak};
 use gateway_core::name::{ReleaseName, ServiceName};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 
 use super::aside::Aside;
 use super::budget::Budgets;
+use super::pool::{self, Pool};
 
 /// Hands out the same state for the same name as long as anybody holds it.
 #[derive(Default)]
 pub(crate) struct Registry {
     endpoints: Mutex<HashMap<(ServiceName, ReleaseName, String), Weak<Standing>>>,
     budgets: Mutex<HashMap<ServiceName, Weak<Budgets>>>,
+    pools: Mutex<HashMap<pool::Key, Weak<Pool>>>,
     /// Held while it is decided whether an endpoint is put aside.
     pub(crate) ejecting: Arc<Mutex<()>>,
     aside: Arc<Aside>,
@@ -80,6 +83,16 @@ impl Registry {
         budgets
     }
 
+    /// The connections under a key; `protocol` and `tls` are those of its policy.
+    pub(crate) fn pool(
+        &self,
+        key: pool::Key,
+        protocol: Protocol,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Arc<Pool> {
+        obtain(&mut self.pools.lock(), key.clone(), || Pool::new(key, protocol, tls))
+    }
+
     /// The connections of what goes beside the traffic, ready for use.
     pub(crate) fn aside(&self) -> Arc<Aside> {
         self.aside.prepare();
@@ -90,6 +103,7 @@ impl Registry {
     pub(crate) fn sweep(&self) {
         self.endpoints.lock().retain(|_, state| state.strong_count() > 0);
         self.budgets.lock().retain(|_, budget| budget.strong_count() > 0);
+        self.pools.lock().retain(|_, pool| pool.strong_count() > 0);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
-use super::Shop;
+use super::{SHOP, Shop};
 use crate::support::Behaviour;
 
 /// What is under way has half a minute; the rest is for a slow machine.
@@ -29,4 +29,18 @@ async fn what_runs_on_a_rolled_back_release_has_half_a_minute_and_ends_as_it_sho
     assert!(began.elapsed() > Duration::from_secs(20), "they had their time");
     shop.until("nothing is left on the canary", async || shop.canary.open_connections() == 0).await;
     assert_eq!(shop.gateway.request(Method::GET, "/").await.release(), "api-41");
+}
+
+#[tokio::test]
+async fn idle_connections_to_a_rolled_back_release_are_closed_at_once_and_others_stay() {
+    let yaml = SHOP.replace("    stable:", "    timeouts: { keepalive: 10m }\n    stable:");
+    let shop = Shop::start_with(&yaml, "steps: [ { weight: 50%, hold: 10m } ]").await;
+    shop.until("the canary has traffic", async || shop.weight("api-42").await > 0.0).await;
+    shop.gateway.get("/").repeat(200).await;
+    let stable = shop.stable.open_connections();
+    assert!(stable > 0 && shop.canary.open_connections() > 0);
+
+    shop.order("abort").await;
+    shop.until("nothing is left on the canary", async || shop.canary.open_connections() == 0).await;
+    assert_eq!(shop.stable.open_connections(), stable);
 }
