@@ -7,7 +7,7 @@ use h2::client::{self, SendRequest};
 use http::{HeaderValue, Method, Request};
 use pingora::ErrorSource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -99,7 +99,7 @@ async fn flush(http2: &mut Http2) -> pingora::Result<()> {
 }
 
 async fn gone(http2: &mut Http2) -> Box<Error> {
-    timeout(SOON, poll_fn(|cx| http2.poll_gone(cx))).await.unwrap()
+    poll_fn(|cx| http2.poll_gone(cx)).await
 }
 
 async fn body(http2: &mut Http2) -> pingora::Result<Option<Bytes>> {
@@ -407,27 +407,17 @@ async fn a_path_that_is_an_address_is_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unused_connection_is_closed_and_one_in_use_is_not() {
-    let (mut client, driver, mut served) = pair(&client::Builder::new(), "keepalive: 40ms").await;
+    let (mut client, mut driver, mut served) = pair(&client::Builder::new(), "keepalive: 60s").await;
     let (answer, _) = client.send_request(get(), true).unwrap();
     let mut http2 = served.request().await;
-    // As long as several lives of an unused one.
-    let (waited, mut wait) = oneshot::channel();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        drop(waited.send(()));
-    });
-    poll_fn(|cx| {
-        assert!(http2.poll_gone(cx).is_pending(), "closed in use");
-        Pin::new(&mut wait).poll(cx)
-    })
-    .await
-    .unwrap();
+    assert!(timeout(Duration::from_secs(600), gone(&mut http2)).await.is_err(), "closed in use");
     http2.send_head(ok(), true).unwrap();
     drop(http2);
     assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().status(), 200);
-    timeout(SOON, driver).await.unwrap().unwrap().unwrap();
+    assert!(timeout(Duration::from_secs(59), &mut driver).await.is_err(), "closed too early");
+    timeout(Duration::from_secs(17), driver).await.unwrap().unwrap().unwrap();
     served.done().await;
 }
 
@@ -459,10 +449,12 @@ async fn a_stop_lets_requests_finish_and_takes_no_more() {
 async fn a_connection_that_comes_in_while_the_process_stops_is_served_once() {
     let (stop, stopped) = watch::channel(true);
     let (ours, theirs) = duplex(1 << 16);
-    let mut served = Served::begin_with(theirs, "", stop, stopped);
     let (mut client, connection) = client::handshake(ours).await.unwrap();
     let (answer, _) = client.send_request(get(), true).unwrap();
     let driver = tokio::spawn(connection);
+    // The request is on its way when somebody looks at the connection.
+    tokio::task::yield_now().await;
+    let mut served = Served::begin_with(theirs, "", stop, stopped);
     served.request().await.send_head(ok(), true).unwrap();
     assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().status(), 200);
     timeout(SOON, driver).await.unwrap().unwrap().unwrap();
