@@ -4,6 +4,8 @@ mod accept;
 pub(crate) mod client_certificate;
 pub(crate) mod connection;
 pub(crate) mod edge;
+#[cfg_attr(not(test), expect(dead_code, reason = "the request path does not use it yet"))]
+pub(crate) mod http2;
 mod outbox;
 pub(crate) mod refusal;
 pub(crate) mod slots;
