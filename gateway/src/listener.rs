@@ -1,12 +1,12 @@
 //! Where connections come in, and everything that is decided about one before its first request.
 
 mod accept;
+pub(crate) mod client;
 pub(crate) mod client_certificate;
 pub(crate) mod connection;
 pub(crate) mod edge;
-#[cfg_attr(not(test), expect(dead_code, reason = "the request path does not use it yet"))]
+pub(crate) mod http1;
 pub(crate) mod http2;
-mod outbox;
 pub(crate) mod refusal;
 pub(crate) mod slots;
 pub(crate) mod stream;

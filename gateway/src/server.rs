@@ -8,9 +8,6 @@ use std::time::Duration;
 
 use gateway_core::config::model::{Gateway, Socket as AdminSocket};
 use gateway_core::name::ListenerName;
-use pingora::protocols::http::v2::server::default_h2_options;
-use pingora::proxy::HttpProxy;
-use pingora::server::configuration::ServerConf;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener as AsyncListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
-use crate::files::SHARES;
 use crate::health;
 use crate::listener::edge::Edge;
 use crate::listener::slots::Slots;
@@ -41,10 +37,6 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it waits for the disk that rollouts are remembered on.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Windows for uploads over HTTP/2: per stream, and for a connection (DESIGN §5).
-const H2_STREAM_WINDOW: u32 = 256 << 10;
-const H2_CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +169,7 @@ async fn serve(
     // Connections wait in the backlog until then.
     health::start(&runtime).await;
     let (stop, stopped) = watch::channel(false);
-    let proxy = Arc::new(proxy(&runtime));
+    let proxy = Arc::new(Proxy::new(runtime.clone()));
     let slots = Arc::new(Slots::default());
     let mut listening = JoinSet::new();
     for (name, socket) in sockets.listeners {
@@ -232,19 +224,4 @@ async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>, listening: &mut Jo
         tracing::warn!("the access log could not be written to its end");
     }
     tracing::info!("stopped");
-}
-
-fn proxy(runtime: &Arc<Runtime>) -> HttpProxy<Proxy> {
-    let threads = threads(&runtime.snapshot().model);
-    let conf = ServerConf {
-        threads,
-        // Pingora multiplies the two; what they make is kept over all origins.
-        upstream_keepalive_pool_size: SHARES.idle.div_ceil(threads),
-        ..ServerConf::default()
-    };
-    let mut proxy = HttpProxy::new(Proxy::new(runtime.clone()), Arc::new(conf));
-    let mut h2 = default_h2_options();
-    h2.initial_window_size(H2_STREAM_WINDOW).initial_connection_window_size(H2_CONNECTION_WINDOW);
-    proxy.h2_options = Some(h2);
-    proxy
 }

@@ -3,11 +3,8 @@
 pub(crate) mod aside;
 pub(crate) mod budget;
 pub(crate) mod ejection;
+pub(crate) mod origin;
 pub(crate) mod peer;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "requests still go through Pingora's connector")
-)]
 pub(crate) mod pool;
 pub(crate) mod registry;
 pub(crate) mod resolve;

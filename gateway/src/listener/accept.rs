@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,7 +98,6 @@ impl Edge {
         };
         let _ = timeout(LAST_REQUESTS, emptied).await;
         self.closed.send_replace(true);
-        ServerApp::cleanup(&*self.proxy).await;
     }
 }
 

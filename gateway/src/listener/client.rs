@@ -34,10 +34,6 @@ macro_rules! either {
 }
 
 impl Client {
-    pub(crate) fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2(_))
-    }
-
     pub(crate) fn request(&self) -> &Request {
         either!(self, exchange => exchange.request())
     }

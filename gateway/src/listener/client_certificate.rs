@@ -200,7 +200,8 @@ mod tests {
         for name in
             ["X-Client-Subject", "x_client-subject", "X-USER", "x_user", "x-client-subject2", "x-users"]
         {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("root"));
+            headers
+                .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("root"));
         }
         let known = vec![(names[0].clone(), HeaderValue::from_static("CN=alice"))];
         reserved.settle(&mut headers, &known);

@@ -1,8 +1,5 @@
-//! The seam between Pingora's listeners and its proxy: every connection passes here once.
-//!
-//! Pingora's own TLS listener has a fixed handshake time-out, one session cache of 256 entries and no hook for what goes
-//! wrong. So the listeners are our own ([`super::accept`]), and what belongs to the edge of a connection happens here:
-//! PROXY header, places per address, TLS, each within the listener's own deadline.
+//! The edge of a connection: PROXY header, places per address and TLS, each within the listener's own deadline; then the
+//! requests, in the protocol that was agreed on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,13 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use gateway_core::name::ListenerName;
 use gateway_core::proxy_protocol;
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
-use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -24,13 +16,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::Listener;
+use super::client::Client;
 use super::client_certificate::{self, Fields};
 use super::connection::Connection;
+use super::http1::{Exchange, Next, Wire};
 use super::refusal::Refusal;
 use super::slots::{Place, Slot, Slots};
 use super::stream::EdgeStream;
 use super::transport::Transport;
+use super::{Listener, http2};
 use crate::proxy::Proxy;
 use crate::runtime::Runtime;
 use crate::telemetry::labels::Handshake;
@@ -40,7 +34,7 @@ pub(crate) struct Edge {
     pub(crate) name: ListenerName,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) slots: Arc<Slots>,
-    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    pub(crate) proxy: Arc<Proxy>,
     /// Whether idle connections are to go.
     pub(super) closed: watch::Sender<bool>,
 }
@@ -58,7 +52,7 @@ impl Edge {
         name: ListenerName,
         runtime: Arc<Runtime>,
         slots: Arc<Slots>,
-        proxy: Arc<HttpProxy<Proxy>>,
+        proxy: Arc<Proxy>,
     ) -> Self {
         Self { name, runtime, slots, proxy, closed: watch::Sender::new(false) }
     }
@@ -69,7 +63,7 @@ impl Edge {
         mut socket: TcpStream,
         direct: SocketAddr,
         place: Place,
-    ) -> Option<(EdgeStream, Arc<Listener>)> {
+    ) -> Option<(Transport, Arc<Connection>)> {
         let snapshot = self.runtime.snapshot();
         let listener = snapshot.listeners.get(&self.name)?.clone();
         // Open from here on, so that a stop waits for a handshake too.
@@ -94,7 +88,7 @@ impl Edge {
             snapshot.model.request_id.clone(),
             (slot, open),
         ));
-        EdgeStream::new(transport, connection, direct).ok().map(|stream| (stream, listener))
+        Some((transport, connection))
     }
 
     /// Carries a connection to its end.
@@ -105,36 +99,45 @@ impl Edge {
         place: Place,
         shutdown: &ShutdownWatch,
     ) {
-        let Some((stream, listener)) = self.open(socket, direct, place).await else { return };
-        if stream.is_http2() {
-            let app = Arc::new(OnListener::new(self.proxy.clone(), &listener));
-            ServerApp::process_new(&app, Box::new(stream), shutdown).await;
+        let Some((transport, connection)) = self.open(socket, direct, place).await else { return };
+        if transport.is_http2() {
+            let stream = EdgeStream::new(transport, connection.clone());
+            let proxy = self.proxy.clone();
+            let answer = move |exchange| {
+                let proxy = proxy.clone();
+                async move { proxy.serve(&mut Client::Http2(exchange)).await }
+            };
+            http2::serve(stream, connection, shutdown.clone(), answer).await;
         } else {
-            self.serve_http1(Box::new(stream), shutdown).await;
+            self.serve_http1(Wire::new(transport, connection)).await;
         }
     }
 
-    /// One request after the other. Between them nothing of Pingora's is held.
-    async fn serve_http1(&self, stream: Box<EdgeStream>, shutdown: &ShutdownWatch) {
+    /// One request after the other.
+    async fn serve_http1(&self, mut wire: Wire) {
         let mut closed = self.closed.subscribe();
         // An error says that there is no listener any more.
         let mut closed = pin!(async move { drop(closed.wait_for(|closed| *closed).await) });
-        let mut next = Some((stream, None::<HttpPersistentSettings>));
-        while let Some((mut stream, settings)) = next {
-            if !stream.begins_request(closed.as_mut()).await {
-                return;
+        loop {
+            let opening = match wire.next(closed.as_mut()).await {
+                Next::Request(opening) => opening,
+                Next::Nothing => return wire.close().await,
+                Next::Refused(refusal) => return wire.refuse(refusal).await,
+            };
+            // On its own, so that an idle connection does not hold the room a request takes.
+            match Box::pin(self.answer(Exchange::new(wire, *opening))).await {
+                Some(next) => wire = next,
+                None => return,
             }
-            let mut session = ServerSession::new_http1(stream);
-            match settings {
-                Some(settings) => settings.apply_to_session(&mut session),
-                // For how long is decided with the first request.
-                None => session.set_keepalive((!*shutdown.borrow()).then_some(1)),
-            }
-            let reused = self.proxy.process_new_http(session, shutdown).await;
-            next = reused.and_then(|reused| {
-                let (stream, settings) = reused.consume();
-                Some((stream.into_any().downcast().ok()?, settings))
-            });
+        }
+    }
+
+    async fn answer(&self, exchange: Exchange) -> Option<Wire> {
+        let mut client = Client::Http1(exchange);
+        self.proxy.serve(&mut client).await;
+        match client {
+            Client::Http1(exchange) => exchange.finish().await,
+            Client::Http2(_) => None,
         }
     }
 
@@ -208,38 +211,5 @@ async fn read_proxy_header(socket: &mut TcpStream) -> io::Result<Option<SocketAd
         if let Some(source) = source {
             return Ok(source);
         }
-    }
-}
-
-/// The shared proxy with the settings of one connection's listener, which Pingora keeps for a proxy as a whole.
-struct OnListener {
-    proxy: Arc<HttpProxy<Proxy>>,
-    options: HttpServerOptions,
-}
-
-impl OnListener {
-    fn new(proxy: Arc<HttpProxy<Proxy>>, listener: &Listener) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(listener.limits.keepalive);
-        Self { proxy, options }
-    }
-}
-
-#[async_trait]
-impl HttpServerApp for OnListener {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        self.proxy.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
     }
 }

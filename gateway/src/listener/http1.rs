@@ -13,7 +13,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gateway_core::http1::{BadHead, Framing, HeadReader, RequestHead, check_authority, is_persistent, request_framing};
+use gateway_core::http1::{
+    BadHead, Framing, HeadReader, RequestHead, check_authority, is_persistent, request_framing,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
 
@@ -191,6 +193,11 @@ impl Wire {
                 _ => return,
             }
         }
+    }
+
+    /// Ends an idle connection.
+    pub(super) async fn close(mut self) {
+        self.close_writing().await;
     }
 
     /// Says in order that nothing more comes from us.

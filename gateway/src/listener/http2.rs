@@ -12,17 +12,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use gateway_core::http1::ResponseHead;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::response::Parts;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
-use pingora::http::RequestHeader;
-use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, Result};
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the request path does not use it yet"))]
 pub(crate) use self::serve::serve;
 use super::connection::Connection;
+use crate::message::Request;
+use crate::wire::Timer;
 
 /// What of one answer is with the connection at most, sent or not. The rest waits in its queue, so this times the streams
 /// of a connection bounds what a client can make us hold by not reading.
@@ -31,17 +30,16 @@ const SEND_BUFFER: usize = 64 << 10;
 /// One request and its answer.
 ///
 /// An answer that is let go before its end is broken off, so that it never looks complete.
-pub(crate) struct Http2 {
-    request: RequestHeader,
+pub(crate) struct Exchange {
+    request: Request,
     connection: Arc<Connection>,
     body: RecvStream,
-    body_empty: bool,
-    /// Whether the last piece of the body was given out.
+    /// Whether the last piece of the body was given out, and nothing follows it.
     body_done: bool,
     respond: SendResponse<Bytes>,
     /// The head of the answer until there is something to go with it: the connection may be under way at any moment, and
     /// one alone would be a packet of its own.
-    head: Option<Parts>,
+    head: Option<ResponseHead>,
     /// Once the head is with the connection.
     out: Option<SendStream<Bytes>>,
     /// What waits for the client's window.
@@ -50,6 +48,7 @@ pub(crate) struct Http2 {
     end: End,
     sent: u64,
     status: Option<StatusCode>,
+    timer: Timer,
     /// One of the connection's open requests.
     _open: Arc<()>,
 }
@@ -66,20 +65,19 @@ enum End {
     Past,
 }
 
-impl Http2 {
+impl Exchange {
     fn new(
         (request, body): (http::request::Parts, RecvStream),
         respond: SendResponse<Bytes>,
         connection: Arc<Connection>,
         open: Arc<()>,
     ) -> Self {
-        let body_empty = body.is_end_stream();
+        let body_done = body.is_end_stream();
         Self {
             request: request.into(),
             connection,
             body,
-            body_empty,
-            body_done: body_empty,
+            body_done,
             respond,
             head: None,
             out: None,
@@ -88,15 +86,16 @@ impl Http2 {
             end: End::Open,
             sent: 0,
             status: None,
+            timer: Timer::default(),
             _open: open,
         }
     }
 
-    pub(crate) fn request(&self) -> &RequestHeader {
+    pub(crate) fn request(&self) -> &Request {
         &self.request
     }
 
-    pub(crate) fn request_mut(&mut self) -> &mut RequestHeader {
+    pub(crate) fn request_mut(&mut self) -> &mut Request {
         &mut self.request
     }
 
@@ -104,9 +103,14 @@ impl Http2 {
         &self.connection
     }
 
-    /// Whether the request's header said that no body follows.
-    pub(crate) fn is_body_empty(&self) -> bool {
-        self.body_empty
+    /// For all that is waited for while the request is served.
+    pub(crate) fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    /// Whether all of the request is here.
+    pub(crate) fn is_body_done(&self) -> bool {
+        self.body_done
     }
 
     /// The next piece of the body, never an empty one; `None` at its end, and ever after. The client may send as much
@@ -121,6 +125,7 @@ impl Http2 {
                 Some(Ok(piece)) => {
                     // Fails only for more than has come in.
                     let _ = self.body.flow_control().release_capacity(piece.len());
+                    self.body_done = self.body.is_end_stream();
                     return Poll::Ready(Ok(Some(piece)));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(broken(error, "reading a request body"))),
@@ -130,29 +135,16 @@ impl Http2 {
         Poll::Ready(Ok(None))
     }
 
-    /// What follows the body, once it is read to its end.
-    ///
-    /// # Errors
-    /// Like [`poll_body`](Self::poll_body).
-    pub(crate) fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>>> {
-        if self.body_empty {
-            return Poll::Ready(Ok(None));
-        }
-        self.body.poll_trailers(cx).map_err(|error| broken(error, "reading request trailers"))
-    }
-
     /// Takes the head of the answer; with `end`, nothing follows it. It leaves with the first piece of the body or when
-    /// flushed. Fields that HTTP/2 does not have are left out, and a missing date is added (RFC 9110 §6.6.1).
+    /// flushed. Fields that HTTP/2 does not have are left out.
     ///
     /// # Errors
     /// `ConnectionClosed` when the client is gone, `InternalError` for a second head.
-    pub(crate) fn send_head(&mut self, head: impl Into<Parts>, end: bool) -> Result<()> {
+    pub(crate) fn send_head(&mut self, mut head: ResponseHead, end: bool) -> Result<()> {
         if self.status.is_some() {
             return misuse("a second head");
         }
-        let mut head = head.into();
         remove_connection_fields(&mut head.headers);
-        head.headers.entry(header::DATE).or_insert_with(get_cached_date);
         self.status = Some(head.status);
         self.head = Some(head);
         if end { self.push_head(true) } else { Ok(()) }
@@ -163,14 +155,13 @@ impl Http2 {
     /// # Errors
     /// `ConnectionClosed` when the client is gone, `InternalError` for one that is not interim, comes after the head or
     /// would switch protocols, which HTTP/2 cannot (RFC 9113 §8.6).
-    pub(crate) fn send_interim(&mut self, head: impl Into<Parts>) -> Result<()> {
-        let mut head = head.into();
+    pub(crate) fn send_interim(&mut self, mut head: ResponseHead) -> Result<()> {
         let interim = head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
         if !interim || self.status.is_some() {
             return misuse("an interim answer out of place");
         }
         remove_connection_fields(&mut head.headers);
-        let sent = self.respond.send_informational(Response::from_parts(head, ()));
+        let sent = self.respond.send_informational(answer(head));
         sent.map_err(|error| gone(error, "sending an interim answer"))
     }
 
@@ -221,7 +212,7 @@ impl Http2 {
     }
 
     /// The status of the answer, once there is one.
-    pub(crate) fn head_sent(&self) -> Option<StatusCode> {
+    pub(crate) fn answered(&self) -> Option<StatusCode> {
         self.status
     }
 
@@ -254,17 +245,6 @@ impl Http2 {
         Poll::Ready(gone(why, "the client gave the request up"))
     }
 
-    /// Breaks the answer off, unless its end is with the connection already.
-    pub(crate) fn reset(&mut self, reason: Reason) {
-        if matches!(self.end, End::Past) {
-            return;
-        }
-        self.end = End::Past;
-        (self.head, self.queued) = (None, 0);
-        self.queue.clear();
-        self.respond.send_reset(reason);
-    }
-
     /// Hands over as much as there is room for.
     fn push(&mut self) -> Result<()> {
         self.push_head(false)?;
@@ -290,7 +270,7 @@ impl Http2 {
     /// Hands over the head if that is still due; with `end`, it is all there is.
     fn push_head(&mut self, end: bool) -> Result<()> {
         let Some(head) = self.head.take() else { return Ok(()) };
-        let out = self.respond.send_response(Response::from_parts(head, ()), end);
+        let out = self.respond.send_response(answer(head), end);
         self.out = Some(out.map_err(|error| gone(error, "sending the head of an answer"))?);
         if end {
             self.end = End::Past;
@@ -316,10 +296,19 @@ impl Http2 {
     }
 }
 
-impl Drop for Http2 {
+impl Drop for Exchange {
     fn drop(&mut self) {
-        self.reset(Reason::INTERNAL_ERROR);
+        if !matches!(self.end, End::Past) {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
     }
+}
+
+fn answer(head: ResponseHead) -> Response<()> {
+    let mut answer = Response::new(());
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    answer
 }
 
 /// How many of `wanted` bytes the client's window and the connection have room for now. What `follows` is asked for too:

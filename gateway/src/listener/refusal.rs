@@ -36,11 +36,6 @@ impl Refusal {
         }
     }
 
-    /// What Pingora meant by the answer it began to write.
-    pub(crate) fn in_place_of(answer: &[u8]) -> Self {
-        if answer.starts_with(b"HTTP/1.1 405") { Self::Connect } else { Self::Malformed }
-    }
-
     /// The whole answer; it closes the connection, since what follows on it cannot be understood.
     pub(crate) fn to_http1(self, request_id: &HeaderName) -> Bytes {
         let id = crate::proxy::identity::mint_request_id();

@@ -1,12 +1,10 @@
 //! What carries a client's bytes: a socket, with or without TLS.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pingora::protocols::ALPN;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,25 +20,13 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// The protocol that was agreed on, where there is a way to agree.
-    pub(super) fn alpn(&self) -> Option<ALPN> {
-        let Self::Tls(stream) = self else { return None };
-        match stream.get_ref().1.alpn_protocol()? {
-            b"h2" => Some(ALPN::H2),
-            _ => Some(ALPN::H1),
-        }
+    /// Whether HTTP/2 was agreed on; there is a way to agree over TLS only.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 
     pub(super) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
-    }
-
-    pub(super) fn socket(&self) -> RawFd {
-        match self {
-            Self::Plain(stream) => stream.as_raw_fd(),
-            Self::Tls(stream) => stream.get_ref().0.as_raw_fd(),
-            Self::Detached => -1,
-        }
     }
 
     /// Breaks the connection off: what was sent must not look complete, though the end of the connection may be the only

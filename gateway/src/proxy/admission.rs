@@ -217,11 +217,7 @@ fn choose_release(request: &Request, service: &Arc<Service>, ctx: &mut Context) 
 }
 
 /// What names the user, and the cookie to set when it has just been minted.
-fn sticky_key(
-    request: &Request,
-    service: &Service,
-    ctx: &Context,
-) -> (Option<String>, Option<HeaderValue>) {
+fn sticky_key(request: &Request, service: &Service, ctx: &Context) -> (Option<String>, Option<HeaderValue>) {
     let sticky = &service.definition.rollout.sticky;
     let key = identity::sticky_key(sticky, &request.headers, ctx.client.ip);
     let Sticky::Cookie { name, ttl } = sticky else { return (key, None) };

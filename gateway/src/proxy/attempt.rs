@@ -19,9 +19,9 @@ use super::patience::Patience;
 use super::rejection::Rejection;
 use crate::files::SHARES;
 use crate::listener::client::Client;
+use crate::upstream::ejection;
 use crate::upstream::origin::{Origin, http1, http2};
 use crate::upstream::pool::{self, ConnectError, ConnectFailure};
-use crate::upstream::ejection;
 use crate::upstream::{Endpoint, Release, Service};
 
 /// What follows an attempt that has ended.
@@ -68,7 +68,7 @@ impl Connection {
     fn socket(&self) -> RawFd {
         match self {
             Self::Http1(connection) => connection.socket(),
-            Self::Http2(connection) => connection.socket(),
+            Self::Http2(connection) => connection.socket,
         }
     }
 }

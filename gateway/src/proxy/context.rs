@@ -8,7 +8,7 @@ use gateway_core::endpoint::{InFlight, Tried};
 use gateway_core::outcome::{Outcome, Termination};
 use gateway_core::trace_context::TraceParent;
 use gateway_core::websocket::FrameWatch;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 
 use super::body::Body;
 use super::mirror::Draft;
@@ -54,7 +54,7 @@ pub(crate) struct Context {
     /// Tries so far, the one under way included.
     pub(crate) attempts: u32,
     pub(crate) body: Body,
-    /// Whether the client asks for a WebSocket; whether it got one tells [`Self::is_tunnel`].
+    /// Whether the client asks for a WebSocket.
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
     pub(crate) deadline: Option<Instant>,
@@ -120,13 +120,6 @@ impl Attempt {
 }
 
 impl Context {
-    /// Whether the origin has agreed to a WebSocket. Until then its handshake is a request like any other.
-    pub(crate) fn is_tunnel(&self) -> bool {
-        let answered = self.attempt.as_ref().and_then(|attempt| attempt.answered);
-        let agreed = Outcome::Answered(StatusCode::SWITCHING_PROTOCOLS);
-        self.upgrade && answered.is_some_and(|(outcome, _)| outcome == agreed)
-    }
-
     pub(crate) fn new(snapshot: Arc<Snapshot>, connection: Arc<Connection>) -> Self {
         Self {
             snapshot,

@@ -200,7 +200,8 @@ fn header(asked: &Request, ctx: &Context, template: &PeerTemplate) -> Result<Box
     let Request { method, uri, mut headers, .. } = forward::request(asked, ctx)?;
     headers.remove(header::EXPECT);
     headers.insert(MARK, HeaderValue::from_static("true"));
-    let host = if template.is_http1() { headers.get(header::HOST).cloned() } else { headers.remove(header::HOST) };
+    let host =
+        if template.is_http1() { headers.get(header::HOST).cloned() } else { headers.remove(header::HOST) };
     let host = host.ok_or_else(unfit)?;
     let target = uri.into_parts().path_and_query.ok_or_else(unfit)?;
     let uri = match template.is_http1() {

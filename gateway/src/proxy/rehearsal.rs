@@ -43,11 +43,12 @@ impl Exchange {
         let (open, id) = (listener.metrics.connect(), snapshot.model.request_id.clone());
         let connection = Arc::new(Connection::new(listener, CLIENT, false, Vec::new(), id, (place, open)));
         let client = Client::Http1(http1::rehearsed(request, connection.clone())?);
-        let fields = answer.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        });
+        let fields = answer
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = fields.collect();
-        let answer = ResponseHead { status: StatusCode::OK, reason: None, version: Version::HTTP_11, headers };
+        let answer =
+            ResponseHead { status: StatusCode::OK, reason: None, version: Version::HTTP_11, headers };
         let ctx = Context::new(snapshot.clone(), connection.clone());
         Some(Self { snapshot, connection, client, ctx, answer })
     }

@@ -97,12 +97,12 @@ impl<'a> Relay<'a> {
         while self.refused.is_none() {
             let mut starved = self.uploaded;
             while !starved && self.origin.queued() < ROOM {
-                match self.poll_piece(cx)? {
-                    Poll::Ready((piece, end)) => self.send(piece, end)?,
-                    Poll::Pending => break starved = true,
+                let next = self.poll_piece(cx)?;
+                starved = next.is_pending();
+                if let Poll::Ready((piece, end)) = next {
+                    self.send(piece, end)?;
+                    (moved, starved) = (true, end);
                 }
-                moved = true;
-                starved = self.uploaded;
             }
             let before = self.origin.queued();
             let flushed = self.origin.poll_flush(cx);
@@ -149,13 +149,13 @@ impl<'a> Relay<'a> {
         loop {
             let mut starved = self.ended;
             while !starved && self.client.queued() < ROOM {
-                match self.origin.poll_next(cx) {
-                    Poll::Ready(Ok(event)) => self.answer(event)?,
-                    Poll::Ready(Err(error)) => return Err(self.refused.take().unwrap_or(error)),
-                    Poll::Pending => break starved = true,
+                let next = self.origin.poll_next(cx);
+                starved = next.is_pending();
+                if let Poll::Ready(event) = next {
+                    let event = event.map_err(|error| self.refused.take().unwrap_or(error))?;
+                    self.answer(event)?;
+                    (moved, starved) = (true, self.ended);
                 }
-                moved = true;
-                starved = self.ended;
             }
             let before = self.client.queued();
             let flushed = self.client.poll_flush(cx)?;

@@ -6,9 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_core::http1::{
-    BadBody, Decoded, Decoder, Encoder, Framing, ResponseHead, write_response,
-};
+use gateway_core::http1::{BadBody, Decoded, Decoder, Encoder, Framing, ResponseHead, write_response};
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::timeout;
@@ -39,14 +37,15 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(wire: Wire, opening: Opening) -> Self {
+    pub(in crate::listener) fn new(wire: Wire, opening: Opening) -> Self {
         let Opening { request, framing, persistent } = opening;
+        let more = wire.requests < wire.connection.listener.limits.keepalive_requests;
         Self {
             wire,
             request,
             decoder: Decoder::new(framing),
             encoder: Encoder::new(Framing::Empty),
-            persistent,
+            persistent: persistent && more,
             answered: None,
             until_close: false,
             whole: false,
@@ -64,11 +63,6 @@ impl Exchange {
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.wire.connection
-    }
-
-    /// The number of this request on its connection, from 1 on.
-    pub(crate) fn number(&self) -> u32 {
-        self.wire.requests
     }
 
     pub(crate) fn timer(&mut self) -> &mut Timer {

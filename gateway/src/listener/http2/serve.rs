@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::gather::Gather;
 use super::judge::{Fault, judge};
-use super::{Http2, SEND_BUFFER};
+use super::{Exchange, SEND_BUFFER};
 use crate::listener::connection::Connection;
 
 /// Windows for uploads: per stream, and for a connection (DESIGN §5).
@@ -46,7 +46,7 @@ pub(crate) async fn serve<S, F, Fut>(
     serve: F,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: Fn(Http2) -> Fut,
+    F: Fn(Exchange) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let transport = Gather::new(stream);
@@ -124,7 +124,7 @@ struct Events<'a, W> {
 impl<S, F, Fut> Serving<S, F>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: Fn(Http2) -> Fut,
+    F: Fn(Exchange) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     fn new(h2: H2<Gather<S>, Bytes>, transport: Gather<S>, connection: Arc<Connection>, serve: F) -> Self {
@@ -185,7 +185,7 @@ where
             self.refuse(fault, &mut respond);
             return;
         }
-        let request = Http2::new((parts, body), respond, self.connection.clone(), self.open.clone());
+        let request = Exchange::new((parts, body), respond, self.connection.clone(), self.open.clone());
         tokio::spawn((self.serve)(request));
     }
 

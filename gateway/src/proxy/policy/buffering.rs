@@ -21,7 +21,11 @@ use crate::proxy::rejection::Rejection;
 /// When the client breaks off, is silent for too long (408), or has sent more than the route takes (413).
 pub(in crate::proxy) async fn fill(client: &mut Client, ctx: &mut Context, most: u64) -> Result<()> {
     let body = &mut ctx.body;
-    if ctx.upgrade || body.done || body.length.is_some_and(|length| length > most) || is_grpc(client.request()) {
+    if ctx.upgrade
+        || body.done
+        || body.length.is_some_and(|length| length > most)
+        || is_grpc(client.request())
+    {
         return Ok(());
     }
     forward::leave_to_send(client)?;

@@ -4,8 +4,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use gateway_core::http1::{
-    BadBody, Decoded, Decoder, Encoder, Framing, HeadReader, ResponseHead, is_persistent,
-    response_framing, write_request,
+    BadBody, Decoded, Decoder, Encoder, Framing, HeadReader, ResponseHead, is_persistent, response_framing,
+    write_request,
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -134,8 +134,9 @@ impl Exchange {
             self.reader = HeadReader::default();
             return Ok(Some(Event::Interim(head)));
         }
-        let decoder = self.decoder.insert(Decoder::new(self.framing_of(&mut head)?));
+        let decoder = Decoder::new(self.framing_of(&mut head)?);
         let bare = decoder.is_done();
+        self.decoder = Some(decoder);
         Ok(Some(Event::Head(head, bare)))
     }
 
@@ -152,10 +153,8 @@ impl Exchange {
 
     /// The origin has closed the connection.
     fn ended(&mut self) -> Result<Event> {
-        match &mut self.decoder {
-            Some(decoder) if decoder.end_of_stream().is_ok() => Ok(Event::End),
-            _ => Err(Error::new_up(ErrorType::ConnectionClosed)),
-        }
+        let ended = self.decoder.as_mut().is_some_and(|decoder| decoder.end_of_stream().is_ok());
+        if ended { Ok(Event::End) } else { Err(Error::new_up(ErrorType::ConnectionClosed)) }
     }
 
     /// The connection, if another request may follow on it.

@@ -13,11 +13,12 @@ use pingora::{Error, ErrorType, Result};
 
 use super::Event;
 use crate::message::Request;
-use crate::upstream::pool::Http2;
+use crate::upstream::pool::{Http2, Place};
 
 /// A request that waits for its answer, or gets it.
 pub(crate) struct Exchange {
-    _connection: Http2,
+    /// Held until both directions have ended.
+    _place: Place,
     response: ResponseFuture,
     /// There is none before the header of the answer.
     body: Option<RecvStream>,
@@ -35,15 +36,9 @@ impl Exchange {
     /// When it cannot be told in HTTP/2, or the connection is broken.
     pub(crate) fn new(mut connection: Http2, request: Request, https: bool, end: bool) -> Result<Self> {
         let request = translated(request, https)?;
-        let (response, upload) = connection.sender.send_request(request, end).map_err(|error| broken(&error))?;
-        Ok(Self {
-            _connection: connection,
-            response,
-            body: None,
-            upload,
-            waiting: Bytes::new(),
-            last: false,
-        })
+        let (response, upload) =
+            connection.sender.send_request(request, end).map_err(|error| broken(&error))?;
+        Ok(Self { _place: connection.place, response, body: None, upload, waiting: Bytes::new(), last: false })
     }
 
     /// Takes a piece when none waits any more.

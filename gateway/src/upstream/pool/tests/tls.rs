@@ -75,7 +75,7 @@ async fn a_connection_is_kept_whatever_tickets_come_and_sessions_are_resumed() {
     eventually("the tickets are read", || {
         let taken = pool.take(false).expect("tickets are nothing");
         assert_eq!(taken.socket(), socket);
-        let Stream::Tls(tls) = &taken.stream else { panic!("TLS") };
+        let crate::upstream::pool::stream::Stream::Tls(tls) = &taken.stream else { panic!("TLS") };
         let heard = tls.get_ref().1.tls13_tickets_received() > 0;
         pool.keep(taken);
         heard
@@ -83,7 +83,7 @@ async fn a_connection_is_kept_whatever_tickets_come_and_sessions_are_resumed() {
     .await;
 
     let (second, _accepted) = connection(&pool, &origin, &acceptor).await;
-    let Stream::Tls(tls) = &second.stream else { panic!("TLS") };
+    let crate::upstream::pool::stream::Stream::Tls(tls) = &second.stream else { panic!("TLS") };
     assert_eq!(tls.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
 
     accepted.shutdown().await.expect("goodbye is said");
