@@ -484,8 +484,9 @@ async fn answers_given_in_one_turn_leave_together() {
         let mut body = timeout(SOON, answer).await.unwrap().unwrap().into_body();
         assert_eq!(received(&mut body).await.unwrap().len(), 1500);
     }
+    // The first may be under way before the others are woken.
     let writes = writes.lock();
-    assert!(writes.iter().any(|bytes| *bytes > 8 * 1500), "{writes:?}");
+    assert!(writes.iter().any(|bytes| *bytes > 7 * 1500), "{writes:?}");
 }
 
 /// Remembers how much each write took.
