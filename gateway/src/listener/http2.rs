@@ -260,9 +260,10 @@ impl Exchange {
         if let End::Trailers(trailers) = &mut self.end
             && let Some(out) = &mut self.out
         {
-            let trailers = std::mem::take(trailers);
-            self.end = End::Past;
-            out.send_trailers(trailers).map_err(|error| gone(error, "sending trailers"))?;
+            let sent = out.send_trailers(std::mem::take(trailers));
+            // Without an end, the answer is broken off.
+            self.end = if sent.is_ok() { End::Past } else { End::Open };
+            sent.map_err(|error| gone(error, "sending trailers"))?;
         }
         Ok(())
     }

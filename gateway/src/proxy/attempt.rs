@@ -128,7 +128,7 @@ pub(super) async fn connect(
 /// # Errors
 /// When the connection is broken, or the request cannot be told in the origin's protocol.
 pub(super) fn ask(client: &Client, ctx: &Context, connection: Connection) -> Result<Origin> {
-    let request = super::forward::request(client.request(), ctx)?;
+    let request = super::forward::request(client.request(), ctx, matches!(connection, Connection::Http2(_)))?;
     let bare = ctx.body.is_given();
     Ok(match connection {
         Connection::Http1(connection) => {

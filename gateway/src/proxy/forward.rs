@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType, Result};
 
-use super::context::{Chosen, Context};
+use super::context::Context;
 use super::identity::TRACE_PARENT;
 use super::mirror;
 use super::policy::buffering;
@@ -27,14 +27,14 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const ADDED: usize = 8;
 
 /// The request as an origin is to get it; made anew for each attempt. What belongs to the client's own connection is gone,
-/// but for the wish for a WebSocket.
+/// but for the wish for a WebSocket, and with `trailers` the word that they are understood.
 ///
 /// # Errors
 /// When what a policy has made of it is no request.
-pub(super) fn request(asked: &Request, ctx: &Context) -> Result<Request> {
+pub(super) fn request(asked: &Request, ctx: &Context, trailers: bool) -> Result<Request> {
     let mut upstream = asked.clone();
     upstream.headers.reserve(ADDED);
-    end_hop(&mut upstream.headers, ctx);
+    end_hop(&mut upstream.headers, ctx.upgrade, trailers);
     if asked.version == Version::HTTP_2 {
         name_host(&mut upstream)?;
         join_cookies(&mut upstream.headers)?;
@@ -48,16 +48,15 @@ pub(super) fn request(asked: &Request, ctx: &Context) -> Result<Request> {
 
 /// Removes what was meant for this hop (RFC 9110 §7.6.1). A request's trailers are not passed on, so none are announced;
 /// those of an answer are, over HTTP/2.
-fn end_hop(headers: &mut HeaderMap, ctx: &Context) {
-    let fields = HopByHop::of(headers, ctx.upgrade);
+fn end_hop(headers: &mut HeaderMap, upgrade: bool, trailers: bool) {
+    let fields = HopByHop::of(headers, upgrade);
     for name in fields.names().chain(&[header::TRAILER]) {
         headers.remove(name);
     }
-    let http1 = |chosen: &Chosen| chosen.service.template.is_http1();
-    if fields.te_trailers() && !ctx.chosen.as_ref().is_none_or(http1) {
+    if trailers && fields.te_trailers() {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    if ctx.upgrade {
+    if upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
 }

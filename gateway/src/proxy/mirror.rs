@@ -197,7 +197,7 @@ fn header(asked: &Request, ctx: &Context, template: &PeerTemplate) -> Result<Box
     if !asked.is_plain() {
         return Err(unfit());
     }
-    let Request { method, uri, mut headers, .. } = forward::request(asked, ctx)?;
+    let Request { method, uri, mut headers, .. } = forward::request(asked, ctx, !template.is_http1())?;
     headers.remove(header::EXPECT);
     headers.insert(MARK, HeaderValue::from_static("true"));
     let host =

@@ -66,7 +66,7 @@ impl Exchange {
     /// # Errors
     /// When it cannot be rewritten.
     pub fn to_origin(&self) -> Result<HeaderMap> {
-        Ok(forward::request(self.client.request(), &self.ctx)?.headers)
+        Ok(forward::request(self.client.request(), &self.ctx, false)?.headers)
     }
 
     /// The answer's header as the client gets it, from a copy of the origin's.

@@ -24,8 +24,8 @@ use self::dial::Dialer;
 pub(crate) use self::dial::{ConnectError, ConnectFailure};
 pub(crate) use self::http1::Http1;
 use self::http1::Shelf;
-pub(crate) use self::http2::{Http2, Place};
 use self::http2::Multiplexed;
+pub(crate) use self::http2::{Http2, Place};
 use super::peer::Target;
 
 /// Longer than anything is kept; what the file says beyond it could not be added to the time of day.

@@ -267,6 +267,8 @@ impl World {
         let arrived =
             self.origin.requests().into_iter().find(|request| request.header("x-request-id") == Some(&*id));
         match (&expected.origin, &arrived) {
+            // How much of a body is here before the origin is asked is a matter of packets.
+            _ if case.streamed => {}
             (None, Some(_)) => return Err("the origin was asked".to_owned()),
             (Some(_), None) => return Err("the origin was not asked".to_owned()),
             (Some(fields), Some(request)) => arrives(protocol, fields, request)?,

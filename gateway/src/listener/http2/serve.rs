@@ -220,17 +220,19 @@ where
         self.unused_looks >= LOOKS
     }
 
-    /// Sends what the turn has brought. While other requests are open, those that are ready to run go first, once: what
-    /// they answer leaves in the same packet.
+    /// Sends what the turn has brought. While several requests are open, whoever is ready to run goes first, once: what
+    /// they answer leaves in the same packet. Left alone, this task would run after each of them, as whoever is woken
+    /// last runs next.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.transport.has_more() {
             return Poll::Pending;
         }
-        let others = Arc::strong_count(&self.open) > 2;
-        if others && !self.waited {
+        // One share is our own.
+        let several = Arc::strong_count(&self.open) > 2;
+        if several && !self.waited {
             self.waited = true;
-            // Wakes this task when nothing else is left to run.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            // A task that wakes itself goes to the end of the queue.
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.waited = false;

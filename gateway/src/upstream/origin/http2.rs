@@ -38,7 +38,14 @@ impl Exchange {
         let request = translated(request, https)?;
         let (response, upload) =
             connection.sender.send_request(request, end).map_err(|error| broken(&error))?;
-        Ok(Self { _place: connection.place, response, body: None, upload, waiting: Bytes::new(), last: false })
+        Ok(Self {
+            _place: connection.place,
+            response,
+            body: None,
+            upload,
+            waiting: Bytes::new(),
+            last: false,
+        })
     }
 
     /// Takes a piece when none waits any more.
