@@ -94,6 +94,7 @@ async fn attempt(client: &mut Client, ctx: &mut Context) -> Result<(), Failure> 
     }
     if let Origin::Http1(exchange) = origin
         && let Some(connection) = exchange.into_connection()
+        && !ctx.is_retired()
     {
         endpoint.pool.keep(connection);
     }

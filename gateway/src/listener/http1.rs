@@ -122,7 +122,7 @@ impl Wire {
     fn parse(&mut self, reader: &mut HeadReader) -> Option<Next> {
         let limits = &self.connection.listener.limits;
         match reader.request(&mut self.inbox, limits.header_fields.saturating_add(1)) {
-            Ok(Some(head)) => Some(self.open(head).unwrap_or_else(|refusal| Next::Refused(refusal))),
+            Ok(Some(head)) => Some(self.open(head).unwrap_or_else(Next::Refused)),
             Ok(None) if self.inbox.len() as u64 > limits.header_size.0 => {
                 Some(Next::Refused(Refusal::HeaderTooLarge))
             }

@@ -120,6 +120,11 @@ impl Attempt {
 }
 
 impl Context {
+    /// Whether the release that serves the request was rolled back meanwhile.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.chosen.as_ref().is_some_and(|chosen| chosen.release.retirement.is_retired())
+    }
+
     pub(crate) fn new(snapshot: Arc<Snapshot>, connection: Arc<Connection>) -> Self {
         Self {
             snapshot,

@@ -33,9 +33,14 @@ impl Retirement {
         changed && retired
     }
 
+    /// Whether the release is rolled back: nothing new begins on it, and nothing is kept for it.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
     /// Whether what runs on the release must end now.
     pub(crate) fn is_over(&self) -> bool {
-        self.retired.load(Ordering::Relaxed) && self.end.borrow().is_some_and(|end| Instant::now() >= end)
+        self.is_retired() && self.end.borrow().is_some_and(|end| Instant::now() >= end)
     }
 
     /// Waits until what runs on the release must end.
