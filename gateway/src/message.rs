@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request};
 
 /// The header of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     /// Over HTTP/1 path and query only: what an absolute form names besides is in `Host`.
@@ -41,6 +41,12 @@ impl Request {
             _ => PathAndQuery::from_maybe_shared(encoded(&target)).ok()?,
         };
         Some(Self { method, uri: path.into(), version, headers, raw: (!same).then_some(target) })
+    }
+
+    /// The same request with other fields.
+    pub(crate) fn with_headers(&self, headers: HeaderMap) -> Self {
+        let Self { method, uri, version, raw, .. } = self;
+        Self { method: method.clone(), uri: uri.clone(), version: *version, headers, raw: raw.clone() }
     }
 
     /// The target as it was sent: bytes of a path and a query, or `*`.

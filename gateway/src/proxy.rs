@@ -18,6 +18,7 @@ pub(crate) mod respond;
 pub(crate) mod shape;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pingora::Result;
 
@@ -82,21 +83,23 @@ async fn attempt(client: &mut Client, ctx: &mut Context) -> Result<(), Failure> 
         Ok(connection) => connection,
         Err(error) => return Err(attempt::not_connected(client, ctx, &error)),
     };
-    attempt::connected(ctx, &connection)?;
+    let connected = attempt::connected(ctx, &connection)?;
     let reused = connection.is_reused();
     let mut origin = match attempt::ask(client, ctx, connection) {
         Ok(origin) => origin,
         Err(error) => return Err(attempt::broke(client, ctx, error, reused)),
     };
-    if let Err(error) = Relay::new(client, &mut origin, ctx).run().await {
+    if let Err(error) = Relay::new(client, &mut origin, ctx, connected).run().await {
         let stale = reused && !origin.has_answered();
         return Err(attempt::broke(client, ctx, error, stale));
     }
+    let ended = Instant::now();
+    ctx.ended = Some(ended);
     if let Origin::Http1(exchange) = origin
         && let Some(connection) = exchange.into_connection()
         && !ctx.is_retired()
     {
-        endpoint.pool.keep(connection);
+        endpoint.pool.keep(connection, ended);
     }
     Ok(())
 }

@@ -10,14 +10,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use gateway_core::http1::{
     BadHead, Framing, HeadReader, RequestHead, check_authority, is_persistent, request_framing,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 pub(crate) use self::exchange::Exchange;
 use super::connection::Connection;
@@ -84,23 +84,13 @@ impl Wire {
     /// Waits for the next request. An idle client is let go once the listener has `closed`.
     pub(super) async fn next(&mut self, mut closed: Pin<&mut impl Future<Output = ()>>) -> Next {
         let mut reader = HeadReader::default();
-        let limits = &self.connection.listener.limits;
-        let begun = Instant::now();
-        // The first header is due from the handshake on, a later one from its first byte on.
-        let mut due = begun + if self.requests == 0 { limits.header } else { limits.keepalive };
-        let mut idle = self.inbox.is_empty();
-        if !idle {
-            due = begun + limits.header;
-        }
+        let mut due = None;
         poll_fn(|cx| {
             loop {
-                if !self.inbox.is_empty() {
-                    if std::mem::take(&mut idle) && self.requests > 0 {
-                        due = Instant::now() + self.connection.listener.limits.header;
-                    }
-                    if let Some(next) = self.parse(&mut reader) {
-                        return Poll::Ready(next);
-                    }
+                if !self.inbox.is_empty()
+                    && let Some(next) = self.parse(&mut reader)
+                {
+                    return Poll::Ready(next);
                 }
                 match self.poll_early(cx) {
                     Poll::Ready(true) => {}
@@ -108,14 +98,30 @@ impl Wire {
                     Poll::Pending => break,
                 }
             }
-            if idle && self.requests > 0 && closed.as_mut().poll(cx).is_ready() {
+            let idle = self.is_idle();
+            if idle && closed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Next::Nothing);
             }
-            ready!(self.timer.poll(due, cx));
-            let waiting = idle && self.requests > 0;
-            Poll::Ready(if waiting { Next::Nothing } else { Next::Refused(Refusal::HeaderTimeout) })
+            ready!(self.timer.poll(self.due(&mut due, idle), cx));
+            Poll::Ready(if idle { Next::Nothing } else { Next::Refused(Refusal::HeaderTimeout) })
         })
         .await
+    }
+
+    /// Whether the client owes us nothing: its first header is due from the handshake on, a later one from its first byte
+    /// on.
+    fn is_idle(&self) -> bool {
+        self.requests > 0 && self.inbox.is_empty()
+    }
+
+    /// Until when is waited, from the moment on that it is waited for.
+    fn due(&self, due: &mut Option<(bool, Instant)>, idle: bool) -> Instant {
+        let limits = &self.connection.listener.limits;
+        let limit = if idle { limits.keepalive } else { limits.header };
+        match *due {
+            Some((known, due)) if known == idle => due,
+            _ => due.insert((idle, Instant::now() + limit)).1,
+        }
     }
 
     /// The request in the inbox, if it is there.

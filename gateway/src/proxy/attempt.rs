@@ -110,13 +110,14 @@ pub(super) async fn connect(
     ctx: &Context,
     endpoint: &Endpoint,
 ) -> Result<Connection, ConnectError> {
-    let left = ctx.deadline.map(|end| end.saturating_duration_since(Instant::now()));
+    let started = ctx.attempt.as_ref().map_or(ctx.started, |attempt| attempt.started);
+    let left = ctx.deadline.map(|end| end.saturating_duration_since(started));
     if !endpoint.pool.is_http1() {
         return endpoint.pool.stream(left).await.map(Connection::Http2);
     }
     // What is closed in this very moment is only found out by sending, which these must not do twice.
     let once = !client.request().method.is_idempotent() || !ctx.body.is_at_hand();
-    let kept = if ctx.fresh { None } else { endpoint.pool.take(once) };
+    let kept = if ctx.fresh { None } else { endpoint.pool.take(started, once) };
     match kept {
         Some(kept) => Ok(Connection::Http1(kept)),
         None => endpoint.pool.connect(left).await.map(Connection::Http1),
@@ -189,23 +190,23 @@ fn recount(ctx: &mut Context) {
     }
 }
 
-/// A connection is there, new or from the pool.
+/// A connection is there, new or from the pool; gives the time of it.
 ///
 /// # Errors
 /// An error that [`super::respond::fail`] answers with 503 when a new one takes of the files that are kept back.
-pub(super) fn connected(ctx: &mut Context, connection: &Connection) -> Result<()> {
+pub(super) fn connected(ctx: &mut Context, connection: &Connection) -> Result<Instant> {
+    let started = ctx.attempt.as_ref().map_or(ctx.started, |attempt| attempt.started);
     if connection.is_reused() {
-        return Ok(());
+        return Ok(started);
     }
     if SHARES.are_used_up_by(connection.socket()) {
         end(ctx, Outcome::Local, Next::Nothing);
         let rejection = overloaded(ctx);
         return refuse(ctx, rejection);
     }
-    if let Some(attempt) = &ctx.attempt {
-        ctx.connected = Some(attempt.started.elapsed());
-    }
-    Ok(())
+    let now = Instant::now();
+    ctx.connected = Some(now - started);
+    Ok(now)
 }
 
 /// The gateway is out of files or ports: soon there may be some again.

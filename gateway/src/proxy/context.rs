@@ -58,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) upgrade: bool,
     /// When the whole exchange must be over, if the route says so.
     pub(crate) deadline: Option<Instant>,
+    /// When the answer was with the client.
+    pub(crate) ended: Option<Instant>,
     pub(crate) connected: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     /// Counts the request as being served.
@@ -149,6 +151,7 @@ impl Context {
             body: Body::default(),
             upgrade: false,
             deadline: None,
+            ended: None,
             connected: None,
             first_byte: None,
             in_flight: None,

@@ -32,9 +32,7 @@ const ADDED: usize = 8;
 /// # Errors
 /// When what a policy has made of it is no request.
 pub(super) fn request(asked: &Request, ctx: &Context, trailers: bool) -> Result<Request> {
-    let mut upstream = asked.clone();
-    upstream.headers.reserve(ADDED);
-    end_hop(&mut upstream.headers, ctx.upgrade, trailers);
+    let mut upstream = asked.with_headers(next_hop(&asked.headers, ctx.upgrade, trailers));
     if asked.version == Version::HTTP_2 {
         name_host(&mut upstream)?;
         join_cookies(&mut upstream.headers)?;
@@ -46,19 +44,23 @@ pub(super) fn request(asked: &Request, ctx: &Context, trailers: bool) -> Result<
     Ok(upstream)
 }
 
-/// Removes what was meant for this hop (RFC 9110 §7.6.1). A request's trailers are not passed on, so none are announced;
-/// those of an answer are, over HTTP/2.
-fn end_hop(headers: &mut HeaderMap, upgrade: bool, trailers: bool) {
-    let fields = HopByHop::of(headers, upgrade);
-    for name in fields.names().chain(&[header::TRAILER]) {
-        headers.remove(name);
+/// The fields that go on, without those that were meant for this hop (RFC 9110 §7.6.1) and those by which a client tells
+/// of itself. A request's trailers are not passed on, so none are announced; those of an answer are, over HTTP/2.
+fn next_hop(asked: &HeaderMap, upgrade: bool, trailers: bool) -> HeaderMap {
+    let hop = HopByHop::of(asked, upgrade);
+    let mut headers = HeaderMap::with_capacity(asked.len() + ADDED);
+    for (name, value) in asked {
+        if !hop.ends(name) && !is_claim(name) && *name != header::TRAILER {
+            headers.append(name.clone(), value.clone());
+        }
     }
-    if trailers && fields.te_trailers() {
+    if trailers && hop.te_trailers() {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
+    headers
 }
 
 fn edit_request(asked: &Request, upstream: &mut Request, ctx: &Context) {
@@ -136,12 +138,8 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// Tells the origin who asks, and removes what the client says of itself unless a trusted proxy said it.
+/// Tells the origin who asks.
 fn introduce_client(asked: &Request, headers: &mut HeaderMap, ctx: &Context) {
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
     let connection = &ctx.connection;
     // Once more: a client can have fields taken away by naming them in Connection.
     for (name, value) in connection.client_fields.iter() {
@@ -235,10 +233,7 @@ pub(super) fn response(response: &mut ResponseHead, ctx: &mut Context) {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap, switching: bool) {
-    let fields = HopByHop::of(headers, switching);
-    for name in fields.names() {
-        headers.remove(name);
-    }
+    HopByHop::of(headers, switching).remove_from(headers);
     if switching {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }

@@ -1,7 +1,7 @@
 //! The end of a request: counted and logged.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use gateway_core::outcome::{Outcome, Termination};
 use http::{StatusCode, header};
@@ -20,7 +20,8 @@ const CLIENT_CLOSED: u16 = 499;
 
 /// Records a finished request, however it ended.
 pub(super) fn finish(runtime: &Runtime, client: &Client, error: Option<&Error>, ctx: &mut Context) {
-    let timers = Timers { connect: ctx.connected, first_byte: ctx.first_byte, total: ctx.started.elapsed() };
+    let total = ctx.ended.unwrap_or_else(Instant::now) - ctx.started;
+    let timers = Timers { connect: ctx.connected, first_byte: ctx.first_byte, total };
     settle(error, ctx);
     let status = client.answered();
     let counted = status.or(StatusCode::from_u16(CLIENT_CLOSED).ok()).unwrap_or(StatusCode::BAD_REQUEST);

@@ -7,12 +7,12 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context as Task, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use gateway_core::http1::ResponseHead;
 use http::{HeaderMap, Method, StatusCode};
 use pingora::{Error, Result};
-use tokio::time::Instant;
 
 use super::attempt;
 use super::context::Context;
@@ -29,8 +29,9 @@ pub(super) struct Relay<'a> {
     origin: &'a mut Origin,
     ctx: &'a mut Context,
     patience: Patience,
-    /// When something moved last.
+    /// When something moved last, but for the request's header, which leaves at once.
     moved: Instant,
+    begun: bool,
     /// Whether the origin was given all of the request.
     uploaded: bool,
     /// Why the origin takes no more of it; it may have answered all the same.
@@ -49,12 +50,18 @@ struct Tunnel {
 }
 
 impl<'a> Relay<'a> {
-    /// The request's header is queued at `origin` already.
-    pub(super) fn new(client: &'a mut Client, origin: &'a mut Origin, ctx: &'a mut Context) -> Self {
+    /// The request's header is queued at `origin` already, as of `now`.
+    pub(super) fn new(
+        client: &'a mut Client,
+        origin: &'a mut Origin,
+        ctx: &'a mut Context,
+        now: Instant,
+    ) -> Self {
         let attempt = ctx.attempt.as_ref();
         Self {
             patience: attempt.map(|attempt| attempt.patience).unwrap_or_default(),
-            moved: Instant::now(),
+            moved: now,
+            begun: false,
             uploaded: ctx.body.is_given(),
             refused: None,
             answering: false,
@@ -84,7 +91,7 @@ impl<'a> Relay<'a> {
             if self.ended && self.client.queued() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            if up || down {
+            if std::mem::replace(&mut self.begun, true) && (up || down) {
                 self.moved = Instant::now();
             }
             ready!(self.watch(cx))?;
@@ -252,7 +259,7 @@ impl<'a> Relay<'a> {
 
     fn due(&self, wait: Wait) -> Instant {
         let due = self.moved + self.patience.of(wait);
-        self.ctx.deadline.map_or(due, |end| due.min(Instant::from_std(end)))
+        self.ctx.deadline.map_or(due, |end| due.min(end))
     }
 
     /// Who is waited for.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use gateway_core::config::model;
@@ -10,7 +11,6 @@ use gateway_core::outcome::Termination;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use tokio::time::Instant;
 
 use super::context::Context;
 use super::forward;

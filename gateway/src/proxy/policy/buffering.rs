@@ -49,7 +49,7 @@ pub(in crate::proxy) async fn fill(client: &mut Client, ctx: &mut Context, most:
 /// The next piece; none at the end.
 async fn read(client: &mut Client, deadline: Option<Instant>) -> Result<Option<Bytes>> {
     let due = Instant::now() + client.connection().listener.limits.body_idle;
-    let due = deadline.map_or(due, |end| due.min(end)).into();
+    let due = deadline.map_or(due, |end| due.min(end));
     poll_fn(|cx| {
         // The client may wait for leave to go on.
         let _flushed = client.poll_flush(cx)?;

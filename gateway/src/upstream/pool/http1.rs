@@ -69,8 +69,7 @@ impl Pool {
     ///
     /// Costs one short lock and no system call; what the origin did within the last moments may not be known yet. For a
     /// request that cannot be sent twice, `certain` asks the system.
-    pub(crate) fn take(&self, certain: bool) -> Option<Http1> {
-        let now = Instant::now();
+    pub(crate) fn take(&self, now: Instant, certain: bool) -> Option<Http1> {
         loop {
             let Idle { mut connection, since, .. } = self.shelf.lock().idle.pop_back()?;
             let fresh = now.saturating_duration_since(since) < self.keepalive;
@@ -96,12 +95,12 @@ impl Pool {
     /// Takes back a connection whose exchange has ended in order. One with bytes left over, from before [`Self::clear`],
     /// or beyond what the process keeps is closed. To be called on the runtime: the first that waits is given a task, which
     /// ends when none does.
-    pub(crate) fn keep(&self, connection: Http1) {
+    pub(crate) fn keep(&self, connection: Http1, now: Instant) {
         if !connection.inbox.is_empty() {
             return;
         }
         let Some(room) = self.bound.room() else { return };
-        let idle = Idle { connection, since: Instant::now(), _room: room };
+        let idle = Idle { connection, since: now, _room: room };
         let mut shelf = self.shelf.lock();
         if idle.connection.generation != self.generation.load(Ordering::Relaxed) {
             return;

@@ -2,7 +2,7 @@ mod http2;
 mod tls;
 
 use std::os::fd::RawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -80,9 +80,9 @@ async fn a_kept_connection_is_taken_again_the_most_recent_first() {
     let (second, mut accepted) = origin.connection(&pool).await;
     assert!(!first.is_reused() && first.socket() != second.socket());
     let sockets = [second.socket(), first.socket()];
-    pool.keep(first);
-    pool.keep(second);
-    let taken: Vec<Http1> = std::iter::from_fn(|| pool.take(false)).collect();
+    pool.keep(first, Instant::now());
+    pool.keep(second, Instant::now());
+    let taken: Vec<Http1> = std::iter::from_fn(|| pool.take(Instant::now(), false)).collect();
     assert_eq!(taken.iter().map(Http1::socket).collect::<Vec<_>>(), sockets);
     assert!(taken.iter().all(Http1::is_reused));
 
@@ -93,8 +93,8 @@ async fn a_kept_connection_is_taken_again_the_most_recent_first() {
     accepted.write_all(b"pong").await.expect("written");
     again.stream.read_exact(&mut asked).await.expect("read");
     assert_eq!(&asked, b"pong");
-    pool.keep(again);
-    assert!(pool.take(true).is_some(), "what was asked for and read does not count");
+    pool.keep(again, Instant::now());
+    assert!(pool.take(Instant::now(), true).is_some(), "what was asked for and read does not count");
 }
 
 #[tokio::test]
@@ -102,9 +102,12 @@ async fn one_that_the_origin_has_closed_is_not_given_out() {
     let origin = Origin::start().await;
     let pool = origin.pool(LONG);
     let (connection, accepted) = origin.connection(&pool).await;
-    pool.keep(connection);
+    pool.keep(connection, Instant::now());
     drop(accepted);
-    eventually("it is not given out", || pool.take(false).map(|good| pool.keep(good)).is_none()).await;
+    eventually("it is not given out", || {
+        pool.take(Instant::now(), false).map(|good| pool.keep(good, Instant::now())).is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -113,12 +116,12 @@ async fn to_be_certain_is_to_know_what_the_runtime_has_not_heard_yet() {
     let pool = origin.pool(LONG);
     let (connection, accepted) = origin.connection(&pool).await;
     let socket = connection.socket();
-    pool.keep(connection);
+    pool.keep(connection, Instant::now());
     drop(accepted);
     await_readable(socket);
-    let unheard = pool.take(false).expect("nothing was asked of the system");
-    pool.keep(unheard);
-    assert!(pool.take(true).is_none());
+    let unheard = pool.take(Instant::now(), false).expect("nothing was asked of the system");
+    pool.keep(unheard, Instant::now());
+    assert!(pool.take(Instant::now(), true).is_none());
 }
 
 #[tokio::test]
@@ -126,14 +129,17 @@ async fn bytes_that_nobody_asked_for_disqualify_a_connection() {
     let origin = Origin::start().await;
     let pool = origin.pool(LONG);
     let (connection, mut accepted) = origin.connection(&pool).await;
-    pool.keep(connection);
+    pool.keep(connection, Instant::now());
     accepted.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.expect("written");
-    eventually("it is not given out", || pool.take(false).map(|good| pool.keep(good)).is_none()).await;
+    eventually("it is not given out", || {
+        pool.take(Instant::now(), false).map(|good| pool.keep(good, Instant::now())).is_none()
+    })
+    .await;
 
     let (mut connection, mut accepted) = origin.connection(&pool).await;
     connection.inbox.extend_from_slice(b"more than the answer");
-    pool.keep(connection);
-    assert!(pool.take(false).is_none() && is_closed(&mut accepted).await);
+    pool.keep(connection, Instant::now());
+    assert!(pool.take(Instant::now(), false).is_none() && is_closed(&mut accepted).await);
 }
 
 #[tokio::test]
@@ -141,12 +147,12 @@ async fn a_connection_is_closed_when_it_has_waited_for_too_long() {
     let origin = Origin::start().await;
     let pool = origin.pool(Duration::from_millis(50));
     let (connection, mut accepted) = origin.connection(&pool).await;
-    pool.keep(connection);
+    pool.keep(connection, Instant::now());
     assert!(is_closed(&mut accepted).await);
-    assert!(pool.take(false).is_none() && pool.idle() == 0);
+    assert!(pool.take(Instant::now(), false).is_none() && pool.idle() == 0);
 
     let (connection, mut accepted) = origin.connection(&pool).await;
-    pool.keep(connection);
+    pool.keep(connection, Instant::now());
     assert!(is_closed(&mut accepted).await, "somebody looks after the next one, too");
 }
 
@@ -156,11 +162,11 @@ async fn a_connection_that_the_origin_has_closed_does_not_stay_open_here() {
     let pool = origin.pool(LONG);
     let (gone, accepted) = origin.connection(&pool).await;
     let (good, _accepted) = origin.connection(&pool).await;
-    pool.keep(gone);
-    pool.keep(good);
+    pool.keep(gone, Instant::now());
+    pool.keep(good, Instant::now());
     drop(accepted);
     eventually("only the good one is left", || pool.idle() == 1).await;
-    assert!(pool.take(true).is_some());
+    assert!(pool.take(Instant::now(), true).is_some());
 }
 
 #[tokio::test]
@@ -169,15 +175,15 @@ async fn a_cleared_pool_closes_what_waits_and_keeps_nothing_that_was_out() {
     let pool = origin.pool(LONG);
     let (waiting, mut first) = origin.connection(&pool).await;
     let (out, mut second) = origin.connection(&pool).await;
-    pool.keep(waiting);
+    pool.keep(waiting, Instant::now());
     pool.clear();
     assert!(is_closed(&mut first).await);
-    pool.keep(out);
-    assert!(pool.take(false).is_none() && is_closed(&mut second).await);
+    pool.keep(out, Instant::now());
+    assert!(pool.take(Instant::now(), false).is_none() && is_closed(&mut second).await);
 
     let (later, _accepted) = origin.connection(&pool).await;
-    pool.keep(later);
-    assert!(pool.take(true).is_some(), "what comes after it is kept again");
+    pool.keep(later, Instant::now());
+    assert!(pool.take(Instant::now(), true).is_some(), "what comes after it is kept again");
 }
 
 #[tokio::test]
@@ -185,7 +191,7 @@ async fn nothing_stays_open_when_nobody_holds_the_pool() {
     let origin = Origin::start().await;
     let pool = origin.pool(LONG);
     let (connection, mut accepted) = origin.connection(&pool).await;
-    pool.keep(connection);
+    pool.keep(connection, Instant::now());
     drop(pool);
     assert!(is_closed(&mut accepted).await);
 }
@@ -198,13 +204,13 @@ async fn no_more_connections_wait_over_all_pools_than_may() {
         [&one, &other].map(|origin| Pool::bounded(key(origin.target(), LONG), Protocol::Http1, None, bound));
     let (first, _first) = one.connection(&pools[0]).await;
     let (second, mut accepted) = other.connection(&pools[1]).await;
-    pools[0].keep(first);
-    pools[1].keep(second);
+    pools[0].keep(first, Instant::now());
+    pools[1].keep(second, Instant::now());
     assert!(is_closed(&mut accepted).await, "there is no room for it");
-    let taken = pools[0].take(false).expect("the first");
+    let taken = pools[0].take(Instant::now(), false).expect("the first");
     let (third, _third) = other.connection(&pools[1]).await;
-    pools[1].keep(third);
-    pools[0].keep(taken);
+    pools[1].keep(third, Instant::now());
+    pools[0].keep(taken, Instant::now());
     assert_eq!((pools[0].idle(), pools[1].idle()), (0, 1), "room is given back");
 }
 
@@ -215,10 +221,13 @@ async fn an_origin_on_a_unix_socket_is_reached_and_kept() {
     let listener = UnixListener::bind(&path).expect("a socket");
     let pool = pool(Target::Unix(path.into()), Protocol::Http1, LONG, 1);
     let (connection, accepted) = tokio::join!(pool.connect(None), listener.accept());
-    pool.keep(connection.expect("a connection"));
-    pool.keep(pool.take(true).expect("a good one"));
+    pool.keep(connection.expect("a connection"), Instant::now());
+    pool.keep(pool.take(Instant::now(), true).expect("a good one"), Instant::now());
     drop(accepted);
-    eventually("it is not given out", || pool.take(true).map(|good| pool.keep(good)).is_none()).await;
+    eventually("it is not given out", || {
+        pool.take(Instant::now(), true).map(|good| pool.keep(good, Instant::now())).is_none()
+    })
+    .await;
 }
 
 #[tokio::test]

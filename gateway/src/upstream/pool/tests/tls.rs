@@ -1,5 +1,7 @@
 //! TLS towards origins.
 
+use std::time::Instant;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{HandshakeKind, ServerConfig};
@@ -70,14 +72,14 @@ async fn a_connection_is_kept_whatever_tickets_come_and_sessions_are_resumed() {
     let (first, mut accepted) = connection(&pool, &origin, &acceptor).await;
     assert_eq!(accepted.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let socket = first.socket();
-    pool.keep(first);
+    pool.keep(first, Instant::now());
     // The tickets of the handshake are still to be read; what the runtime has not heard of cannot be told from an answer.
     eventually("the tickets are read", || {
-        let taken = pool.take(false).expect("tickets are nothing");
+        let taken = pool.take(Instant::now(), false).expect("tickets are nothing");
         assert_eq!(taken.socket(), socket);
         let crate::upstream::pool::stream::Stream::Tls(tls) = &taken.stream else { panic!("TLS") };
         let heard = tls.get_ref().1.tls13_tickets_received() > 0;
-        pool.keep(taken);
+        pool.keep(taken, Instant::now());
         heard
     })
     .await;
@@ -87,7 +89,10 @@ async fn a_connection_is_kept_whatever_tickets_come_and_sessions_are_resumed() {
     assert_eq!(tls.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
 
     accepted.shutdown().await.expect("goodbye is said");
-    eventually("it is not given out", || pool.take(false).map(|good| pool.keep(good)).is_none()).await;
+    eventually("it is not given out", || {
+        pool.take(Instant::now(), false).map(|good| pool.keep(good, Instant::now())).is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
