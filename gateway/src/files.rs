@@ -16,8 +16,8 @@ const LEAST_RESERVE: u64 = 64;
 /// Idle connections to origins are worth no more than this, of each protocol.
 const MOST_IDLE: u64 = 4096;
 
-/// Files of one client at most: its own, the origin's, and the one by which an attempt with a deadline is ended.
-const EACH: u64 = 3;
+/// Files of one client: its own, and the origin's.
+const EACH: u64 = 2;
 
 /// What the limit of this process is shared out to; the limit is raised as far as the system lets it.
 pub(crate) static SHARES: LazyLock<Shares> = LazyLock::new(|| Shares::of(raised()));

@@ -33,6 +33,9 @@ use crate::upstream::Materials;
 use crate::upstream::registry::Registry;
 use crate::upstream::resolve::Names;
 
+/// How often it is looked whether an old configuration is used by nobody any more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// One running gateway.
 pub(crate) struct Runtime {
     /// The configuration file.
@@ -151,6 +154,7 @@ impl Runtime {
         self.maintenance.follow(&next);
         self.metrics.set_max_connections(next.max_connections);
         self.current.store(Arc::new(next));
+        tokio::spawn(lay_to_rest(before));
         self.registry.sweep();
         self.limits.sweep();
         self.published.notify_waiters();
@@ -252,6 +256,16 @@ impl Runtime {
 }
 
 /// Refuses what was rolled back and must not come back by the file alone.
+/// Frees a configuration once the last request that lives by it has ended. With many routes that takes milliseconds, which
+/// would else be that request's to spend.
+async fn lay_to_rest(old: Arc<Snapshot>) {
+    let mut pause = Duration::from_millis(10);
+    while Arc::strong_count(&old) > 1 {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 fn allow(rollouts: &Rollouts, loaded: &Loaded) -> Result<(), Report> {
     let problems = rollouts.refusals(&loaded.gateway);
     if problems.is_empty() {

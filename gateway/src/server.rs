@@ -89,8 +89,8 @@ pub fn run(path: &Path) -> Result<Ended, StartError> {
         eprint!("{}", terminal::rendered(&loaded.warnings));
     }
     let sockets = Sockets::bind(&loaded.gateway)?;
-    let edge = runtime("edge", threads(&loaded.gateway))?;
-    let control = runtime("control", 1)?;
+    let edge = runtime("edge", threads(&loaded.gateway), || {})?;
+    let control = runtime("control", 1, step_back)?;
     let code = control.block_on(serve(path.to_owned(), loaded, sockets, edge.handle().clone()));
     edge.shutdown_timeout(Duration::from_millis(100));
     control.shutdown_timeout(Duration::from_millis(100));
@@ -102,10 +102,19 @@ fn threads(gateway: &Gateway) -> usize {
     gateway.runtime.threads.unwrap_or_else(available)
 }
 
-fn runtime(name: &'static str, threads: usize) -> Result<tokio::runtime::Runtime, StartError> {
+/// Lets traffic go first where both want the processor: a reload of many routes computes for a tenth of a second. What is
+/// left to the calling thread is a quarter of a processor, and all that is idle.
+fn step_back() {
+    const NICE: i32 = 5;
+    // SAFETY: no memory is involved. On Linux 0 is the calling thread; a refusal leaves it as it is.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+fn runtime(name: &'static str, threads: usize, begin: fn()) -> Result<tokio::runtime::Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
+        .on_thread_start(begin)
         .enable_all()
         .build()
         .map_err(|error| StartError::System { what: "cannot start threads", error })

@@ -135,7 +135,7 @@ fn host(request: &Request) -> Result<String, Rejection> {
     super::host::normalise(text).ok_or(Rejection::BadHost)
 }
 
-/// What HTTP/2 forbids and Pingora lets through (RFC 9113 §8.2.2).
+/// What HTTP/2 forbids and the library lets through (RFC 9113 §8.2.2).
 fn check_fields(request: &Request) -> Result<(), Rejection> {
     if request.version != Version::HTTP_2 {
         return Ok(());

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// What is logged unless asked otherwise.
 ///
-/// Pingora and rustls write a line for each connection that a stranger breaks or an origin drops. Those are counted in
+/// Libraries write a line for each connection that a stranger breaks or an origin drops. Those are counted in
 /// metrics and told by the access log, and would let anyone fill a disk; what Pingora says about the process is kept.
 const DEFAULT: &str = "info,pingora=error,pingora_proxy=off,pingora_core::apps=off,pingora_core::protocols=off,\
                        rustls=off,h2=warn";

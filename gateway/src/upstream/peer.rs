@@ -1,4 +1,4 @@
-//! From an endpoint's address and its service's settings to what Pingora connects to.
+//! From an endpoint's address and its service's settings to what is connected to.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
