@@ -45,8 +45,6 @@ pub(crate) struct Wire {
     /// Bytes that came in and are not taken.
     inbox: BytesMut,
     outbox: Queue,
-    /// Whether something is written that TLS may hold back.
-    unflushed: bool,
     timer: Timer,
     requests: u32,
 }
@@ -75,7 +73,6 @@ impl Wire {
             connection,
             inbox: BytesMut::new(),
             outbox: Queue::default(),
-            unflushed: false,
             timer: Timer::default(),
             requests: 0,
         }
@@ -157,15 +154,7 @@ impl Wire {
 
     /// Ready when everything has left.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.outbox.is_empty() {
-            self.unflushed = self.transport.is_tls();
-            ready!(self.outbox.poll_empty(&mut self.transport, cx))?;
-        }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        self.outbox.poll_empty(&mut self.transport, cx)
     }
 
     /// Tells a client why it is turned away, and ends the connection.

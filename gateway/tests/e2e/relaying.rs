@@ -1,0 +1,108 @@
+//! What passes between a client and an origin while one of them is slow, early or wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use http::{Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::certificates::origin_tls;
+use crate::support::{BOTH_LISTENERS, Behaviour, Config, Gateway, ONE_ORIGIN, Origin, RawOrigin, one_origin};
+
+/// More than the sockets between two processes hold.
+const LARGE: usize = 8 << 20;
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+const SWITCHED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+/// A gateway before whoever serves connections like this.
+async fn before<F>(service: &str, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Gateway
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    let yaml = ONE_ORIGIN.replace("[\"{origin}\"]", &format!("[\"{{origin}}\"]{service}"));
+    Gateway::run(Config::new(format!("{BOTH_LISTENERS}{yaml}")).value("origin", &address)).await
+}
+
+/// A gateway before an origin over HTTP/2.
+async fn before_h2<F>(
+    answer: impl Fn(h2::server::SendResponse<Bytes>) -> F + Clone + Send + 'static,
+) -> Gateway
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    before(", protocol: h2c", move |stream| {
+        let answer = answer.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, respond))) = connection.accept().await {
+                tokio::spawn(answer(respond));
+            }
+        }
+    })
+    .await
+}
+
+/// Reads up to the end of a header; gives what came with it.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut read = Vec::new();
+    loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            return read.split_off(end + 4);
+        }
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "a header was to come");
+    }
+}
+
+/// Reads so many bytes, slower than they are sent.
+async fn read_slowly(stream: &mut (impl AsyncRead + Unpin), mut left: usize) {
+    let mut space = vec![0; 64 << 10];
+    while left > 0 {
+        let read = stream.read(&mut space).await.unwrap();
+        assert_ne!(read, 0, "{left} bytes were to come");
+        left -= read;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_client_over_tls_gets_an_answer_to_its_last_byte() {
+    let origin = Origin::script(Behaviour::status(200).body_of(LARGE as u64)).start().await;
+    let gateway = Gateway::run(one_origin(&origin)).await;
+    let mut client = gateway.raw_tls().await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    assert_eq!(client.head().await.status, 200);
+    for _ in 0..LARGE / (16 << 10) {
+        client.read_exact(16 << 10).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_origin_over_tls_gets_a_request_to_its_last_byte() {
+    let gateway = before(", tls: { ca: certs/ca.pem, sni: shop.example }", |stream| async move {
+        let acceptor = TlsAcceptor::from(Arc::new(origin_tls(&["http/1.1"])));
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let begun = read_head(&mut stream).await.len();
+        read_slowly(&mut stream, LARGE - begun).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+    })
+    .await;
+    assert_eq!(gateway.post("/", vec![0; LARGE]).await.status, 200);
+}
