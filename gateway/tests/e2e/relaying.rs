@@ -106,3 +106,22 @@ async fn a_slow_origin_over_tls_gets_a_request_to_its_last_byte() {
     .await;
     assert_eq!(gateway.post("/", vec![0; LARGE]).await.status, 200);
 }
+
+#[tokio::test]
+async fn an_origin_that_refuses_streams_is_not_asked_without_end() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let gateway = before_h2(move |mut respond| {
+        let first = counted.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            match first {
+                true => drop(respond.send_response(Response::new(()), true)),
+                false => respond.send_reset(Reason::REFUSED_STREAM),
+            }
+        }
+    })
+    .await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(gateway.get("/").await.status, 502);
+    assert!(asked.load(Ordering::Relaxed) <= 3, "asked {asked:?} times");
+}
