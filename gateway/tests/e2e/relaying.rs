@@ -125,3 +125,13 @@ async fn an_origin_that_refuses_streams_is_not_asked_without_end() {
     assert_eq!(gateway.get("/").await.status, 502);
     assert!(asked.load(Ordering::Relaxed) <= 3, "asked {asked:?} times");
 }
+
+#[tokio::test]
+async fn an_origin_over_http2_is_no_worse_for_a_websocket_it_cannot_have() {
+    let gateway =
+        before_h2(|mut respond| async move { drop(respond.send_response(Response::new(()), true)) }).await;
+    let mut client = gateway.raw_tcp().await;
+    client.send(HANDSHAKE).await;
+    assert_eq!(client.answer().await.status, 200, "it is an ordinary request");
+    gateway.counted("upstream_attempts_total", &[("outcome", "ok")], 1.0).await;
+}
