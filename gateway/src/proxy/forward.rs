@@ -218,6 +218,12 @@ pub(super) fn request_body(piece: &[u8], ctx: &mut Context) -> Result<()> {
     Ok(())
 }
 
+/// Prepares an interim answer, which has no body that anything could frame (RFC 9110 §8.6, RFC 9112 §6.1).
+pub(super) fn interim(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, false);
+    headers.remove(header::CONTENT_LENGTH);
+}
+
 /// Prepares the header of an origin's final answer for the client.
 pub(super) fn response(response: &mut ResponseHead, ctx: &mut Context) {
     response.headers.reserve(ADDED);

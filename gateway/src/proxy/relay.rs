@@ -168,7 +168,10 @@ impl<'a> Relay<'a> {
 
     fn answer(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Interim(head) => self.client.send_interim(head),
+            Event::Interim(mut head) => {
+                forward::interim(&mut head.headers);
+                self.client.send_interim(head)
+            }
             Event::Head(head, end) => self.begin_answer(head, end),
             Event::Piece(piece, end) => self.pass(Some(piece), end),
             Event::End => self.pass(None, true),

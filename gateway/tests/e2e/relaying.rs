@@ -135,3 +135,32 @@ async fn an_origin_over_http2_is_no_worse_for_a_websocket_it_cannot_have() {
     assert_eq!(client.answer().await.status, 200, "it is an ordinary request");
     gateway.counted("upstream_attempts_total", &[("outcome", "ok")], 1.0).await;
 }
+
+#[tokio::test]
+async fn an_interim_answer_loses_what_frames_a_message_or_is_for_one_hop() {
+    let origin = RawOrigin::answering(
+        "HTTP/1.1 103 Early Hints\r\nLink: a\r\nConnection: x-hop, close\r\nX-Hop: 1\r\nContent-Length: 5\r\n\
+         Transfer-Encoding: chunked\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
+    let config = Config::new(format!("{BOTH_LISTENERS}{ONE_ORIGIN}")).raw_origin("origin", &origin);
+    let gateway = Gateway::run(config).await;
+    let mut client = gateway.raw_tcp().await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    assert_eq!(client.head().await.head, "HTTP/1.1 103 Early Hints\r\nlink: a");
+    assert_eq!(client.answer().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_over_http2_is_no_interim_answer() {
+    let gateway = before_h2(|mut respond| async move {
+        let mut switch = Response::new(());
+        *switch.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let _ = respond.send_informational(switch);
+        let _ = respond.send_response(Response::new(()), true);
+    })
+    .await;
+    let mut client = gateway.raw_tcp().await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 502);
+}
