@@ -110,7 +110,7 @@ fn set_path(upstream: &mut Request, path: &str) -> Result<()> {
 /// # Errors
 /// The client has left.
 pub(super) fn leave_to_send(client: &mut Client) -> Result<()> {
-    if !buffering::is_awaiting_leave(client.request()) {
+    if !client.request().awaits_leave() {
         return Ok(());
     }
     client.send_interim(ResponseHead {

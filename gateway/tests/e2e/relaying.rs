@@ -137,6 +137,20 @@ async fn an_origin_over_http2_is_no_worse_for_a_websocket_it_cannot_have() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_answered_before_it_got_leave_to_send_does_not_keep_its_connection() {
+    let origin = RawOrigin::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let config = Config::new(format!("{BOTH_LISTENERS}{ONE_ORIGIN}")).raw_origin("origin", &origin);
+    let gateway = Gateway::run(config).await;
+    let mut client = gateway.raw_tcp().await;
+    // Its next request would be taken for the body.
+    client
+        .send("POST / HTTP/1.1\r\nHost: shop.example\r\nExpect: 100-continue\r\nContent-Length: 50\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
+}
+
+#[tokio::test]
 async fn an_interim_answer_loses_what_frames_a_message_or_is_for_one_hop() {
     let origin = RawOrigin::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: a\r\nConnection: x-hop, close\r\nX-Hop: 1\r\nContent-Length: 5\r\n\
