@@ -137,6 +137,50 @@ async fn an_origin_over_http2_is_no_worse_for_a_websocket_it_cannot_have() {
 }
 
 #[tokio::test]
+async fn what_a_client_sends_behind_its_handshake_passes_once_the_websocket_is_open() {
+    let gateway = before("", |mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(SWITCHED.as_bytes()).await.unwrap();
+        let mut early = [0; 5];
+        stream.read_exact(&mut early).await.unwrap();
+        stream.write_all(&early).await.unwrap();
+        let _ = stream.read(&mut early).await;
+    })
+    .await;
+    let mut client = gateway.raw_tcp().await;
+    client.send(format!("{HANDSHAKE}early")).await;
+    assert_eq!(client.head().await.status, 101);
+    assert_eq!(client.read_exact(5).await, b"early");
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_it_closed_a_websocket_reaches_the_origin() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let gateway = before("", move |mut stream| {
+        let told = told.clone();
+        async move {
+            let mut all = read_head(&mut stream).await.len();
+            stream.write_all(SWITCHED.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let mut space = vec![0; 64 << 10];
+            while let Ok(read @ 1..) = stream.read(&mut space).await {
+                all += read;
+            }
+            told.send(all).await.unwrap();
+        }
+    })
+    .await;
+    for size in (1..120).map(|times| times * (48 << 10)) {
+        let mut client = gateway.raw_tcp().await;
+        client.send(HANDSHAKE).await;
+        assert_eq!(client.head().await.status, 101);
+        client.send(vec![0; size]).await;
+        client.end().await;
+        assert_eq!(heard.recv().await, Some(size));
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_was_answered_before_it_got_leave_to_send_does_not_keep_its_connection() {
     let origin = RawOrigin::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
     let config = Config::new(format!("{BOTH_LISTENERS}{ONE_ORIGIN}")).raw_origin("origin", &origin);
@@ -172,6 +216,19 @@ async fn a_switch_of_protocols_over_http2_is_no_interim_answer() {
         *switch.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let _ = respond.send_informational(switch);
         let _ = respond.send_response(Response::new(()), true);
+    })
+    .await;
+    let mut client = gateway.raw_tcp().await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 502);
+}
+
+#[tokio::test]
+async fn lengths_of_an_answer_over_http2_that_differ_are_not_passed_on() {
+    let gateway = before_h2(|mut respond| async move {
+        let answer = Response::builder().header("content-length", "2").header("content-length", "50");
+        let mut body = respond.send_response(answer.body(()).unwrap(), false).unwrap();
+        let _ = body.send_data(Bytes::from_static(b"ok"), true);
     })
     .await;
     let mut client = gateway.raw_tcp().await;
