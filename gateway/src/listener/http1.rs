@@ -86,7 +86,10 @@ impl Wire {
         // The first header is due from the handshake on, a later one from its first byte on.
         let mut due = begun + if self.requests == 0 { limits.header } else { limits.keepalive };
         let mut idle = self.inbox.is_empty();
-        if !idle {
+        if idle {
+            // Empty, it would still hold what the last request was read into.
+            self.inbox = BytesMut::new();
+        } else {
             due = begun + limits.header;
         }
         poll_fn(|cx| {

@@ -153,6 +153,7 @@ async fn what_a_client_sends_behind_its_handshake_passes_once_the_websocket_is_o
     assert_eq!(client.read_exact(5).await, b"early");
 }
 
+/// Whatever the sockets hold, one of these leaves some to wait in the gateway when the client closes.
 #[tokio::test]
 async fn what_a_client_sent_before_it_closed_a_websocket_reaches_the_origin() {
     let (told, mut heard) = tokio::sync::mpsc::channel(1);
@@ -234,4 +235,28 @@ async fn lengths_of_an_answer_over_http2_that_differ_are_not_passed_on() {
     let mut client = gateway.raw_tcp().await;
     client.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 502);
+}
+
+/// A client that has sent a body kept the buffer it was read into for as long as it was idle.
+#[tokio::test]
+async fn idle_clients_hold_no_buffer_for_what_they_have_sent() {
+    const CLIENTS: u64 = 250;
+    const BODY: u64 = 30_000;
+    let origin = Origin::always(200).start().await;
+    let config = Config::new(format!("{BOTH_LISTENERS}{ONE_ORIGIN}")).value("origin", origin.address());
+    let gateway = Gateway::run(config).await;
+    let mut idle = Vec::new();
+    let mut before = 0;
+    for client in 0..CLIENTS {
+        let mut raw = gateway.raw_tcp().await;
+        raw.send(format!("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {BODY}\r\n\r\n")).await;
+        raw.send(vec![0; BODY as usize]).await;
+        assert_eq!(raw.answer().await.status, 200);
+        idle.push(raw);
+        if client == CLIENTS / 5 {
+            before = gateway.rss_bytes();
+        }
+    }
+    let each = gateway.rss_bytes().saturating_sub(before) / (CLIENTS * 4 / 5);
+    assert!(each < BODY / 2, "{each} bytes for each");
 }
