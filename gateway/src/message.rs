@@ -71,6 +71,13 @@ impl Request {
         self.raw = None;
     }
 
+    /// Whether the client sends no body before it is told to (RFC 9110 §10.1.1); HTTP/1.0 cannot be told.
+    pub(crate) fn awaits_leave(&self) -> bool {
+        let expect = self.headers.get(header::EXPECT);
+        self.version > Version::HTTP_10
+            && expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    }
+
     /// What it says of the host, in the target or in its field.
     pub(crate) fn authority(&self) -> Option<&Authority> {
         self.uri.authority()

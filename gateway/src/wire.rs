@@ -16,14 +16,17 @@ pub(crate) use self::timer::Timer;
 /// More is not taken in from one side while this much waits for the other.
 pub(crate) const ROOM: usize = 64 << 10;
 
-/// Reads what there is, at most what `inbox` has room for once `at_least` bytes of it are free; 0 at the end.
+/// Reads what there is, at most what `inbox` has room for; 0 at the end. It gets room for `at_a_time` bytes when little is
+/// left of it, not before: a piece of any size keeps all in memory that it was read into, and somebody may hold many.
 pub(crate) fn poll_fill<T: AsyncRead + Unpin>(
     from: &mut T,
     inbox: &mut BytesMut,
-    at_least: usize,
+    at_a_time: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    inbox.reserve(at_least);
+    if inbox.capacity() - inbox.len() < at_a_time / 4 {
+        inbox.reserve(at_a_time);
+    }
     // SAFETY: `ReadBuf` never takes initialised bytes back, and nothing is read from the others.
     let free = unsafe { inbox.chunk_mut().as_uninit_slice_mut() };
     let mut buf = ReadBuf::uninit(free);
@@ -32,4 +35,28 @@ pub(crate) fn poll_fill<T: AsyncRead + Unpin>(
     // SAFETY: so many bytes were just initialised behind the filled part.
     unsafe { inbox.advance_mut(read) };
     Poll::Ready(Ok(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Each read had a buffer of its own, and a byte of it that was held kept 32 KiB.
+    #[test]
+    fn small_pieces_that_are_held_share_the_memory_they_were_read_into() {
+        const AT_A_TIME: usize = 32 << 10;
+        let (mut inbox, mut pieces) = (BytesMut::new(), Vec::new());
+        for _ in 0..10_000 {
+            let mut cx = Context::from_waker(Waker::noop());
+            let read = poll_fill(&mut tokio::io::repeat(7).take(1), &mut inbox, AT_A_TIME, &mut cx);
+            assert!(matches!(read, Poll::Ready(Ok(1))));
+            pieces.push(inbox.split().freeze());
+        }
+        let apart = pieces.windows(2).filter(|two| two[0].as_ptr().addr() + 1 != two[1].as_ptr().addr());
+        assert_eq!(apart.count(), 0, "10 KiB fit into one buffer");
+    }
 }

@@ -45,8 +45,6 @@ pub(crate) struct Wire {
     /// Bytes that came in and are not taken.
     inbox: BytesMut,
     outbox: Queue,
-    /// Whether something is written that TLS may hold back.
-    unflushed: bool,
     timer: Timer,
     requests: u32,
 }
@@ -75,7 +73,6 @@ impl Wire {
             connection,
             inbox: BytesMut::new(),
             outbox: Queue::default(),
-            unflushed: false,
             timer: Timer::default(),
             requests: 0,
         }
@@ -84,6 +81,10 @@ impl Wire {
     /// Waits for the next request. An idle client is let go once the listener has `closed`.
     pub(super) async fn next(&mut self, mut closed: Pin<&mut impl Future<Output = ()>>) -> Next {
         let mut reader = HeadReader::default();
+        if self.inbox.is_empty() {
+            // Empty, it would still hold what the last request was read into.
+            self.inbox = BytesMut::new();
+        }
         let mut due = None;
         poll_fn(|cx| {
             loop {
@@ -163,15 +164,7 @@ impl Wire {
 
     /// Ready when everything has left.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.outbox.is_empty() {
-            self.unflushed = self.transport.is_tls();
-            ready!(self.outbox.poll_empty(&mut self.transport, cx))?;
-        }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        self.outbox.poll_empty(&mut self.transport, cx)
     }
 
     /// Tells a client why it is turned away, and ends the connection.

@@ -25,10 +25,6 @@ impl Transport {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
-
     /// Breaks the connection off: what was sent must not look complete, though the end of the connection may be the only
     /// end its message has.
     pub(super) fn cut(&self) {

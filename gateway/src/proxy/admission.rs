@@ -57,6 +57,7 @@ pub(super) async fn admit(client: &mut Client, ctx: &mut Context) -> Result<Admi
     }
     ctx.snapshot.reserved.settle(&mut request.headers, &connection.client_fields);
     let route = find_route(request, ctx)?;
+    ctx.upgrade &= can_switch(&route);
     ctx.in_flight = Some(route.in_flight.enter());
     ctx.metrics = Some(route.own_metrics.clone());
     ctx.deadline = route.timeout.map(|timeout| ctx.started + timeout);
@@ -89,6 +90,11 @@ fn is_websocket(client: &Client) -> bool {
         && request.method == Method::GET
         && HopByHop::is_upgrading(&request.headers)
         && client.is_body_done()
+}
+
+/// Whether protocols can be switched on the way to whoever answers; HTTP/2 cannot (RFC 9113 §8.6).
+fn can_switch(route: &Route) -> bool {
+    !matches!(&route.action, Action::Forward(service) if !service.template.is_http1())
 }
 
 /// Who is asking: one client address, one request id.

@@ -297,7 +297,8 @@ pub(super) fn broke(client: &Client, ctx: &mut Context, error: Box<Error>, stale
         return error.into();
     }
     let unanswered = client.answered().is_none();
-    if stale && unanswered && is_connection_lost(&error) {
+    // Once: who refuses every stream of a connection would be asked without end.
+    if stale && !ctx.fresh && unanswered && is_connection_lost(&error) {
         end(ctx, Outcome::Stale, Next::Retry);
         ctx.rejection = Some(Rejection::UpstreamFailed);
         ctx.fresh = true;

@@ -112,7 +112,7 @@ fn set_path(upstream: &mut Request, path: &str) -> Result<()> {
 /// # Errors
 /// The client has left.
 pub(super) fn leave_to_send(client: &mut Client) -> Result<()> {
-    if !buffering::is_awaiting_leave(client.request()) {
+    if !client.request().awaits_leave() {
         return Ok(());
     }
     client.send_interim(ResponseHead {
@@ -214,6 +214,12 @@ pub(super) fn request_body(piece: &[u8], ctx: &mut Context) -> Result<()> {
         return Error::e_explain(ErrorType::HTTPStatus(413), "request body over the route's limit");
     }
     Ok(())
+}
+
+/// Prepares an interim answer, which has no body that anything could frame (RFC 9110 §8.6, RFC 9112 §6.1).
+pub(super) fn interim(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, false);
+    headers.remove(header::CONTENT_LENGTH);
 }
 
 /// Prepares the header of an origin's final answer for the client.

@@ -86,16 +86,27 @@ impl<'a> Relay<'a> {
 
     fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Result<()>> {
         loop {
+            let uploaded = self.uploaded;
             let up = self.upload(cx)?;
             let down = self.download(cx)?;
-            if self.ended && self.client.queued() == 0 {
+            if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
             if std::mem::replace(&mut self.begun, true) && (up || down) {
                 self.moved = Instant::now();
             }
+            if uploaded && !self.uploaded {
+                // A tunnel is open, and nobody has asked the client yet what it has for it.
+                continue;
+            }
             ready!(self.watch(cx))?;
         }
+    }
+
+    /// Whether the client has all of the answer; and the origin, of a tunnel that the client has ended, what came before.
+    fn is_over(&self) -> bool {
+        let owes = self.tunnel.is_some() && self.uploaded && self.refused.is_none();
+        self.ended && self.client.queued() == 0 && !(owes && self.origin.queued() > 0)
     }
 
     /// Moves what can be moved of the request; says whether anything did.
@@ -175,7 +186,10 @@ impl<'a> Relay<'a> {
 
     fn answer(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Interim(head) => self.client.send_interim(head),
+            Event::Interim(mut head) => {
+                forward::interim(&mut head.headers);
+                self.client.send_interim(head)
+            }
             Event::Head(head, end) => self.begin_answer(head, end),
             Event::Piece(piece, end) => self.pass(Some(piece), end),
             Event::End => self.pass(None, true),
@@ -237,7 +251,7 @@ impl<'a> Relay<'a> {
     fn watch(&mut self, cx: &mut Task<'_>) -> Poll<Result<()>> {
         if let Some(tunnel) = &mut self.tunnel {
             if self.ended {
-                // One side is gone, and nothing is left for it that the other one could take.
+                // One side is gone; the other one takes what is left.
             } else if tunnel.over.as_mut().poll(cx).is_ready() {
                 self.ended = true;
                 let goodbye = attempt::goodbye(&self.ctx.frames);
@@ -250,6 +264,7 @@ impl<'a> Relay<'a> {
         }
         let wait = self.wait();
         let due = match &self.tunnel {
+            Some(_) if self.ended => self.moved + self.patience.of(wait),
             Some(_) => self.moved + TUNNEL_IDLE,
             None => self.due(wait),
         };

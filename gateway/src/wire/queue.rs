@@ -25,16 +25,18 @@ pub(crate) struct Queue {
     written: usize,
     /// Bytes in all.
     bytes: usize,
+    /// Whether something was written that TLS may hold back.
+    unflushed: bool,
 }
 
 impl Queue {
-    /// How many bytes wait.
+    /// How many bytes wait; all that TLS holds back counts as one.
     pub(crate) fn len(&self) -> usize {
-        self.bytes
+        self.bytes + usize::from(self.unflushed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.len() == 0
     }
 
     /// Lets `write` append to what waits.
@@ -67,7 +69,7 @@ impl Queue {
         }
     }
 
-    /// Writes as much as is taken; ready when nothing is left.
+    /// Writes as much as is taken; ready when nothing is left, here or below.
     pub(crate) fn poll_empty<T: AsyncWrite + Unpin>(
         &mut self,
         to: &mut T,
@@ -79,6 +81,11 @@ impl Queue {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -110,6 +117,9 @@ impl Queue {
         self.written += written;
         if self.written == self.tail.len() {
             (self.tail, self.written) = (Vec::new(), 0);
+        } else if self.written > self.tail.len() / 2 {
+            // Else it would grow for as long as something waits: with a slow reader, to all that was ever sent.
+            self.tail.drain(..std::mem::take(&mut self.written));
         }
     }
 }
@@ -126,6 +136,8 @@ mod tests {
         taken: Vec<u8>,
         writes: usize,
         asked: usize,
+        /// Whether it holds back what it took.
+        holds: bool,
     }
 
     const AT_A_TIME: usize = 1000;
@@ -143,7 +155,7 @@ mod tests {
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+            if self.holds { Poll::Pending } else { Poll::Ready(Ok(())) }
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -177,6 +189,39 @@ mod tests {
         empty(&mut queue, &mut to);
         assert_eq!((to.taken.as_slice(), to.writes, queue.len()), (&b"header, body"[..], 1, 0));
         assert_eq!(queue.tail.capacity(), 0);
+    }
+
+    /// What TLS held back stayed there while nothing else was to be sent.
+    #[test]
+    fn what_the_transport_holds_back_still_waits() {
+        let (mut queue, mut to) = (Queue::default(), Slow { holds: true, ..Slow::default() });
+        let mut cx = Context::from_waker(Waker::noop());
+        queue.copy(b"answer");
+        assert!(queue.poll_empty(&mut to, &mut cx).is_pending());
+        assert_eq!((to.taken.as_slice(), queue.len(), queue.is_empty()), (&b"answer"[..], 1, false));
+        to.holds = false;
+        assert!(queue.poll_empty(&mut to, &mut cx).is_ready());
+        assert!(queue.is_empty());
+    }
+
+    /// Small pieces were kept for as long as the queue was never empty.
+    #[test]
+    fn a_reader_that_is_always_behind_costs_no_more_than_what_waits() {
+        let (mut queue, mut to) = (Queue::default(), Slow::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut sent, mut round) = (Vec::new(), 0);
+        while sent.len() < 1 << 20 {
+            while queue.len() < 32 << 10 {
+                let piece = vec![round as u8; 777];
+                sent.extend_from_slice(&piece);
+                queue.push(piece.into());
+                round += 1;
+            }
+            assert!(queue.poll_empty(&mut to, &mut cx).is_pending());
+            assert!(queue.tail.capacity() <= 128 << 10, "{} bytes are held", queue.tail.capacity());
+        }
+        empty(&mut queue, &mut to);
+        assert!(to.taken == sent);
     }
 
     #[test]

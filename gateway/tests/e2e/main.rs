@@ -26,6 +26,7 @@ mod policies;
 mod proxy_protocol;
 mod proxying;
 mod rate_limits;
+mod relaying;
 mod releases;
 mod reload;
 mod retries;

@@ -28,6 +28,8 @@ pub(crate) struct Exchange {
     encoder: Encoder,
     /// Whether the connection outlives the answer.
     persistent: bool,
+    /// Whether the client was told to send its body.
+    has_leave: bool,
     answered: Option<StatusCode>,
     /// Whether only the end of the connection ends the answer.
     until_close: bool,
@@ -46,6 +48,7 @@ impl Exchange {
             decoder: Decoder::new(framing),
             encoder: Encoder::new(Framing::Empty),
             persistent: persistent && more,
+            has_leave: false,
             answered: None,
             until_close: false,
             whole: false,
@@ -131,6 +134,7 @@ impl Exchange {
 
     /// An interim answer, which HTTP/1.0 does not know (RFC 9110 §15.2).
     pub(crate) fn send_interim(&mut self, head: &ResponseHead) {
+        self.has_leave |= head.status == StatusCode::CONTINUE;
         if self.request.version > Version::HTTP_10 {
             self.write_head(head);
         }
@@ -140,6 +144,10 @@ impl Exchange {
     pub(crate) fn send_head(&mut self, mut head: ResponseHead, end: bool) {
         let framing = self.framing(&mut head, end);
         self.answered = Some(head.status);
+        if !self.decoder.is_done() && !self.has_leave && self.request.awaits_leave() {
+            // It may send no body now, and what it sends next would be taken for that.
+            self.persistent = false;
+        }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.whole = end || framing == Framing::Empty;
             self.say_what_follows(&mut head);

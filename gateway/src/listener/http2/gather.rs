@@ -72,6 +72,9 @@ impl<S> Io<S> {
         self.sent += bytes;
         if self.sent == self.bytes.len() {
             (self.bytes, self.sent) = (Vec::new(), 0);
+        } else if self.sent > self.bytes.len() / 2 {
+            // Else it would grow for as long as something waits.
+            self.bytes.drain(..std::mem::take(&mut self.sent));
         }
     }
 }
@@ -231,6 +234,20 @@ mod tests {
         send(&to);
         let lengths: Vec<usize> = to.0.lock().stream.writes.iter().map(Vec::len).collect();
         assert_eq!(lengths, [RECORD, RECORD, RECORD, RECORD, 4 * 9]);
+    }
+
+    #[test]
+    fn a_client_that_is_always_behind_costs_no_more_than_what_waits() {
+        let mut to = slow(1000);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2000 {
+            if to.0.lock().waiting() < RECORD / 2 {
+                write_all(&mut to, &[1; 1500]);
+            }
+            assert!(to.poll_send(&mut cx).is_pending());
+            let held = to.0.lock().bytes.capacity();
+            assert!(held <= 4 * RECORD, "{held} bytes are held");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::task::{Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, header};
 use pingora::{Error, ErrorType, Result};
 
 use crate::listener::client::Client;
@@ -66,13 +66,6 @@ async fn read(client: &mut Client, deadline: Option<Instant>) -> Result<Option<B
 fn is_grpc(request: &Request) -> bool {
     let kind = request.headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// Whether the client sends no body before it is told to (RFC 9110 §10.1.1); HTTP/1.0 cannot be told.
-pub(in crate::proxy) fn is_awaiting_leave(request: &Request) -> bool {
-    let expect = request.headers.get(header::EXPECT);
-    request.version > Version::HTTP_10
-        && expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Tells the origin what is known by now: the length, and that nobody waits for leave to send the body.

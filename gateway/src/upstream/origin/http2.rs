@@ -8,7 +8,7 @@ use gateway_core::http1::ResponseHead;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, Version, header};
 use pingora::{Error, ErrorType, Result};
 
 use super::Event;
@@ -103,7 +103,9 @@ impl Exchange {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         if let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
-            return Poll::Ready(Ok(Event::Interim(head(interim))));
+            // RFC 9113 §8.6: a client over HTTP/1 would take it for its own switch.
+            let is_switch = interim.status() == StatusCode::SWITCHING_PROTOCOLS;
+            return Poll::Ready(if is_switch { Err(malformed()) } else { Ok(Event::Interim(head(interim))) });
         }
         let answer = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| broken(&error))?;
         let (parts, body) = answer.into_parts();
@@ -116,6 +118,10 @@ impl Exchange {
 fn head(answer: Response<()>) -> ResponseHead {
     let (parts, ()) = answer.into_parts();
     ResponseHead { status: parts.status, reason: None, version: Version::HTTP_2, headers: parts.headers }
+}
+
+fn malformed() -> Box<Error> {
+    Error::new_up(ErrorType::InvalidH2)
 }
 
 /// The request as HTTP/2 tells it (RFC 9113 §8.3.1): the host is in the target.

@@ -195,6 +195,11 @@ impl Raw {
         self.stream.flush().await
     }
 
+    /// Says that nothing more will be sent.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.expect("the gateway has not left");
+    }
+
     /// Receives once more; 0 at the end.
     async fn receive(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 16 << 10];
