@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::timeout;
 
-use super::{Opening, Wire};
+use super::{LINGER, Opening, Wire};
 use crate::listener::connection::Connection;
 use crate::message::{Request, content_length};
 use crate::wire::Timer;
@@ -234,7 +234,9 @@ impl Exchange {
     ///
     /// An answer that is not whole is broken off so that it cannot pass for one.
     pub(crate) async fn finish(mut self) -> Option<Wire> {
-        let flushed = self.queued() == 0 || self.flush().await;
+        // Of an answer that broke off, what came is passed on too, and nobody is waited for long.
+        let patience = if self.whole { self.wire.connection.listener.limits.body_idle } else { LINGER };
+        let flushed = self.queued() == 0 || self.flush(patience).await;
         if !self.whole || !flushed {
             if self.until_close {
                 self.wire.transport.cut();
@@ -248,8 +250,7 @@ impl Exchange {
         (self.persistent && drained).then_some(self.wire)
     }
 
-    async fn flush(&mut self) -> bool {
-        let patience = self.wire.connection.listener.limits.body_idle;
+    async fn flush(&mut self, patience: Duration) -> bool {
         matches!(timeout(patience, poll_fn(|cx| self.poll_flush(cx))).await, Ok(Ok(())))
     }
 
