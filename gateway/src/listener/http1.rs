@@ -99,10 +99,10 @@ impl Wire {
                     Poll::Pending => break,
                 }
             }
-            let idle = self.is_idle();
-            if idle && closed.as_mut().poll(cx).is_ready() {
+            if self.inbox.is_empty() && closed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Next::Nothing);
             }
+            let idle = self.is_idle();
             ready!(self.timer.poll(self.due(&mut due, idle), cx));
             Poll::Ready(if idle { Next::Nothing } else { Next::Refused(Refusal::HeaderTimeout) })
         })
