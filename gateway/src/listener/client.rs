@@ -64,7 +64,7 @@ impl Client {
         either!(self, exchange => exchange.poll_body(cx))
     }
 
-    /// Ready when the client has left. Not to be asked before all of its request is read.
+    /// Ready when the client has left; over HTTP/1 that is not seen before all of its request is read.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
         either!(self, exchange => exchange.poll_gone(cx))
     }

@@ -257,9 +257,7 @@ impl<'a> Relay<'a> {
                 let goodbye = attempt::goodbye(&self.ctx.frames);
                 return Poll::Ready(self.client.send_body(goodbye, true));
             }
-        } else if self.uploaded
-            && let Poll::Ready(left) = self.client.poll_gone(cx)
-        {
+        } else if let Poll::Ready(left) = self.client.poll_gone(cx) {
             return Poll::Ready(Err(left));
         }
         let wait = self.wait();

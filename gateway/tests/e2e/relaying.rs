@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -154,6 +154,7 @@ async fn what_a_client_sends_behind_its_handshake_passes_once_the_websocket_is_o
 }
 
 /// Whatever the sockets hold, one of these leaves some to wait in the gateway when the client closes.
+/// Whatever the sockets hold, one of these leaves some to wait in the gateway when the client closes.
 #[tokio::test]
 async fn what_a_client_sent_before_it_closed_a_websocket_reaches_the_origin() {
     let (told, mut heard) = tokio::sync::mpsc::channel(1);
@@ -259,4 +260,24 @@ async fn idle_clients_hold_no_buffer_for_what_they_have_sent() {
     }
     let each = gateway.rss_bytes().saturating_sub(before) / (CLIENTS * 4 / 5);
     assert!(each < BODY / 2, "{each} bytes for each");
+}
+
+#[tokio::test]
+async fn an_upload_over_http2_that_is_given_up_ends_though_the_origin_takes_nothing() {
+    for protocol in ["", ", protocol: h2c"] {
+        let origin =
+            Origin::script(Behaviour::status(200).unread().delay(Duration::from_secs(90))).start().await;
+        let yaml = ONE_ORIGIN.replace("[\"{origin}\"]", &format!("[\"{{origin}}\"]{protocol}"));
+        let gateway = Gateway::run(Config::new(yaml).value("origin", origin.address())).await;
+        let stream = gateway.tls().alpn(&["h2"]).connect().await.unwrap();
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("https://shop.example/up").body(()).unwrap();
+        let (_answer, mut upload) = client.send_request(request, false).unwrap();
+        upload.send_data(vec![0; LARGE].into(), false).unwrap();
+        gateway.eventually("the origin is asked", async || origin.hits() == 1).await;
+        upload.send_reset(Reason::CANCEL);
+        assert_eq!(gateway.logged("/up").await["termination"], "client_closed", "{protocol}");
+        gateway.counted("upstream_attempts_total", &[("outcome", "client_abort")], 1.0).await;
+    }
 }

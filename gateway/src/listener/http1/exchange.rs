@@ -121,9 +121,9 @@ impl Exchange {
         }
     }
 
-    /// Ready when the client has left. What it sends meanwhile is its next request, and waits.
+    /// Ready when the client has left. What it sends behind its request is the next one, and waits.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
-        if !self.wire.inbox.is_empty() {
+        if !self.decoder.is_done() || !self.wire.inbox.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.wire.poll_early(cx)) {
