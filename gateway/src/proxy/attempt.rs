@@ -116,7 +116,7 @@ pub(super) async fn connect(
         return endpoint.pool.stream(left).await.map(Connection::Http2);
     }
     // What is closed in this very moment is only found out by sending, which these must not do twice.
-    let once = !client.request().method.is_idempotent() || !ctx.body.is_at_hand();
+    let once = !may_be_sent_twice(client, ctx);
     let kept = if ctx.fresh { None } else { endpoint.pool.take(started, once) };
     match kept {
         Some(kept) => Ok(Connection::Http1(kept)),
@@ -297,17 +297,22 @@ pub(super) fn broke(client: &Client, ctx: &mut Context, error: Box<Error>, stale
         return error.into();
     }
     let unanswered = client.answered().is_none();
-    // Once: who refuses every stream of a connection would be asked without end.
-    if stale && !ctx.fresh && unanswered && is_connection_lost(&error) {
+    // Once: who refuses every stream of a connection would be asked without end. What cannot be sent again has failed,
+    // and maybe by what it asks for: it counts.
+    if stale && !ctx.fresh && unanswered && is_connection_lost(&error) && may_be_sent_twice(client, ctx) {
         end(ctx, Outcome::Stale, Next::Retry);
         ctx.rejection = Some(Rejection::UpstreamFailed);
         ctx.fresh = true;
-        return Failure { error, again: client.request().method.is_idempotent() && ctx.body.is_at_hand() };
+        return Failure { error, again: true };
     }
     let (outcome, rejection) = diagnose(&error, unanswered);
     ctx.rejection = Some(rejection);
     let again = settle(client, ctx, outcome, false);
     Failure { error, again }
+}
+
+fn may_be_sent_twice(client: &Client, ctx: &Context) -> bool {
+    client.request().method.is_idempotent() && ctx.body.is_at_hand()
 }
 
 fn is_connection_lost(error: &Error) -> bool {

@@ -281,3 +281,17 @@ async fn an_upload_over_http2_that_is_given_up_ends_though_the_origin_takes_noth
         gateway.counted("upstream_attempts_total", &[("outcome", "client_abort")], 1.0).await;
     }
 }
+
+/// Each of them counted as a connection that had been kept too long, so that no release was ever judged by them.
+#[tokio::test]
+async fn a_request_that_ends_its_kept_connection_and_cannot_be_sent_again_counts_against_the_release() {
+    let gateway = before("", |mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        read_head(&mut stream).await;
+    })
+    .await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(gateway.post("/", "once").await.status, 502);
+    gateway.counted("upstream_attempts_total", &[("outcome", "reset")], 1.0).await;
+}
