@@ -283,7 +283,8 @@ pub(super) fn not_connected(client: &Client, ctx: &mut Context, error: &ConnectE
     Failure { error: Error::new_up(ErrorType::ConnectError), again }
 }
 
-/// A connection broke, or what came over it cannot be used; `stale` says that it had been kept too long.
+/// A connection broke, or what came over it cannot be used; `stale` says that it had been kept too long. An error that
+/// may be retried says that the origin has not begun with the request.
 ///
 /// All of the policy is here: never again after an answer began, never twice for a method that is not safe, never
 /// without the whole body at hand.
@@ -297,9 +298,10 @@ pub(super) fn broke(client: &Client, ctx: &mut Context, error: Box<Error>, stale
         return error.into();
     }
     let unanswered = client.answered().is_none();
+    let repeatable = may_be_sent_twice(client, ctx) || error.retry() && ctx.body.is_at_hand();
     // Once: who refuses every stream of a connection would be asked without end. What cannot be sent again has failed,
     // and maybe by what it asks for: it counts.
-    if stale && !ctx.fresh && unanswered && is_connection_lost(&error) && may_be_sent_twice(client, ctx) {
+    if stale && !ctx.fresh && unanswered && is_connection_lost(&error) && repeatable {
         end(ctx, Outcome::Stale, Next::Retry);
         ctx.rejection = Some(Rejection::UpstreamFailed);
         ctx.fresh = true;

@@ -295,3 +295,22 @@ async fn a_request_that_ends_its_kept_connection_and_cannot_be_sent_again_counts
     assert_eq!(gateway.post("/", "once").await.status, 502);
     gateway.counted("upstream_attempts_total", &[("outcome", "reset")], 1.0).await;
 }
+
+#[tokio::test]
+async fn a_stream_the_origin_has_refused_is_sent_again_whatever_its_method() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let gateway = before_h2(move |mut respond| {
+        let refused = counted.fetch_add(1, Ordering::Relaxed) == 1;
+        async move {
+            match refused {
+                true => respond.send_reset(Reason::REFUSED_STREAM),
+                false => drop(respond.send_response(Response::new(()), true)),
+            }
+        }
+    })
+    .await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(gateway.post("/", "once").await.status, 200);
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}

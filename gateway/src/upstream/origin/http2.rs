@@ -148,10 +148,10 @@ fn host(uri: &Uri, headers: &mut HeaderMap) -> Option<HeaderValue> {
 
 /// What became of a stream, in the words of the rest.
 fn broken(error: &h2::Error) -> Box<Error> {
-    let unprocessed = error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away();
+    let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+    let leaving = error.is_remote() && error.is_go_away();
     let kind = match error.reason() {
-        // RFC 9113 §8.7: the origin has done nothing about it.
-        _ if unprocessed && error.is_remote() => ErrorType::ConnectionClosed,
+        _ if refused || leaving => ErrorType::ConnectionClosed,
         _ if error.is_io() => ErrorType::ReadError,
         Some(Reason::PROTOCOL_ERROR | Reason::COMPRESSION_ERROR | Reason::FRAME_SIZE_ERROR)
             if error.is_library() =>
@@ -160,7 +160,10 @@ fn broken(error: &h2::Error) -> Box<Error> {
         }
         _ => ErrorType::H2Error,
     };
+    // RFC 9113 §8.7: the origin has not begun with it, unless it leaves for an error.
+    let untouched = refused || leaving && error.reason() == Some(Reason::NO_ERROR);
     let mut error = Error::explain(kind, error.to_string());
     error.as_up();
+    error.set_retry(untouched);
     error
 }
