@@ -314,3 +314,34 @@ async fn a_stream_the_origin_has_refused_is_sent_again_whatever_its_method() {
     assert_eq!(gateway.post("/", "once").await.status, 200);
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
+
+/// Four of them used up the window of the connection that all requests to the origin share.
+#[tokio::test]
+async fn clients_that_do_not_read_hold_up_no_other_request_to_an_http2_origin() {
+    let origin = Origin::script(Behaviour::status(200).body_of(1000))
+        .on("/large", Behaviour::status(200).body_of(64 << 20))
+        .start()
+        .await;
+    let yaml = ONE_ORIGIN.replace("[\"{origin}\"]", "[\"{origin}\"], protocol: h2c");
+    let config = Config::new(format!("{BOTH_LISTENERS}{yaml}")).value("origin", origin.address());
+    let gateway = Gateway::run(config).await;
+    let mut silent = Vec::new();
+    for _ in 0..12 {
+        let mut client = gateway.raw_tcp().await;
+        client.send("GET /large HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+        client.head().await;
+        silent.push(client);
+    }
+    let mut sent = 0;
+    gateway
+        .eventually("the origin can send no more", async || {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let before = std::mem::replace(&mut sent, origin.sent_bytes());
+            before == sent && sent > 0
+        })
+        .await;
+    let answer = gateway.get("/small");
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer.try_send()).await;
+    assert_eq!(answer.expect("nobody is held up").unwrap().status, 200);
+    assert_eq!(origin.connections(), 1);
+}

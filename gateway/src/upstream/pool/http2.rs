@@ -25,12 +25,12 @@ use super::dial::{ConnectError, ConnectFailure, Dialer};
 use super::stream::Stream;
 use crate::upstream::peer::H2_STREAMS;
 
-/// What an origin may send of one answer before we have read it: 100 MB/s over 10 ms of distance, and the memory that one
+/// What an origin may send of one answer before we have read it: 25 MB/s over 10 ms of distance, and the memory that one
 /// client which does not read can tie up.
-const STREAM_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The same over all streams of a connection, so that one such client holds up no other.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The same over all streams of a connection: as much for each, so that no number of such clients holds up another.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * H2_STREAMS as u32;
 
 /// What small frames that nobody has read yet may take beside their bytes, before h2 ends the connection. By itself it is
 /// half of the window above, which one client that does not read a stream of small events would soon use up.
