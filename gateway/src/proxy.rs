@@ -43,9 +43,6 @@ impl Proxy {
     /// Answers a request, however that ends. One snapshot is pinned for all of it.
     pub(crate) async fn serve(&self, client: &mut Client) {
         let mut ctx = Context::new(self.runtime.snapshot(), client.connection().clone());
-        if self.runtime.is_draining() {
-            client.close();
-        }
         let served = handle(client, &mut ctx).await;
         if let Err(error) = &served {
             respond::fail(client, &mut ctx, error).await;

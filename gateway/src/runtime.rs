@@ -57,7 +57,7 @@ pub(crate) struct Runtime {
     published: Notify,
     last_reload: parking_lot::Mutex<Option<LastReload>>,
     ready: AtomicBool,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
 }
 
 /// How the last reload ended.
@@ -124,7 +124,7 @@ impl Runtime {
             published: Notify::new(),
             last_reload: parking_lot::Mutex::new(None),
             ready: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
+            draining: Arc::default(),
         }))
     }
 
@@ -228,6 +228,11 @@ impl Runtime {
     /// Whether requests are welcome: started, not stopping, and every service that is required is up.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_started() && !self.is_draining() && self.snapshot().required().all(|service| service.is_up())
+    }
+
+    /// Whether the process has begun to stop, for those who look often.
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
+        self.draining.clone()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

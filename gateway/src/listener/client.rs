@@ -91,6 +91,13 @@ impl Client {
         }
     }
 
+    /// The client is waited for no more: what it has not taken is not sent.
+    pub(crate) fn give_up(&mut self) {
+        if let Self::Http1(exchange) = self {
+            exchange.give_up();
+        }
+    }
+
     /// The answer was a switch to another protocol: from here on bytes go both ways until one side ends.
     pub(crate) fn tunnel(&mut self) {
         if let Self::Http1(exchange) = self {

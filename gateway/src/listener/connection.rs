@@ -1,6 +1,7 @@
 //! What is known of one client connection, shared by its stream and by every request that arrives on it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
@@ -24,6 +25,7 @@ pub(crate) struct Connection {
     pub(crate) client_fields: Fields,
     /// The header that carries request ids.
     pub(crate) request_id_header: HeaderName,
+    draining: Arc<AtomicBool>,
     _slot: Slot,
     _open: Occupied,
 }
@@ -36,6 +38,7 @@ impl Connection {
         client_fields: Fields,
         request_id_header: HeaderName,
         (slot, open): (Slot, Occupied),
+        draining: Arc<AtomicBool>,
     ) -> Self {
         Self {
             listener,
@@ -44,9 +47,15 @@ impl Connection {
             tls,
             client_fields,
             request_id_header,
+            draining,
             _slot: slot,
             _open: open,
         }
+    }
+
+    /// Whether the process has begun to stop, so that no request should follow on it.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// The peer's address, an IPv4-mapped one as IPv4.

@@ -87,6 +87,7 @@ impl Edge {
             client_fields(&transport, &listener),
             snapshot.model.request_id.clone(),
             (slot, open),
+            self.runtime.draining(),
         ));
         Some((transport, connection))
     }

@@ -41,7 +41,8 @@ impl Exchange {
         let listener = snapshot.listeners.values().next()?.clone();
         let place = Arc::new(Slots::default()).enter(1)?.of(CLIENT.ip(), 1)?;
         let (open, id) = (listener.metrics.connect(), snapshot.model.request_id.clone());
-        let connection = Arc::new(Connection::new(listener, CLIENT, false, Vec::new(), id, (place, open)));
+        let connection =
+            Arc::new(Connection::new(listener, CLIENT, false, Vec::new(), id, (place, open), Arc::default()));
         let client = Client::Http1(http1::rehearsed(request, connection.clone())?);
         let fields = answer
             .iter()

@@ -267,6 +267,11 @@ impl<'a> Relay<'a> {
             None => self.due(wait),
         };
         ready!(self.client.timer().poll(due, cx));
+        if self.tunnel.is_some() && !self.ended {
+            // Nobody's fault: the two have nothing to say to one another.
+            self.ended = true;
+            return Poll::Ready(self.client.send_body(Bytes::new(), true));
+        }
         Poll::Ready(Err(wait.error()))
     }
 

@@ -96,6 +96,7 @@ pub(super) async fn reject(client: &mut Client, ctx: &mut Context, rejection: Re
 pub(super) async fn fail(client: &mut Client, ctx: &mut Context, error: &Error) {
     let Some(rejection) = blame(error, ctx) else {
         ctx.termination = Termination::ClientClosed;
+        client.give_up();
         return;
     };
     // What follows on this connection cannot be told from the rest of this request.

@@ -38,6 +38,19 @@ async fn an_idle_gateway_ends_at_once() {
     assert!(kept.is_closed().await);
 }
 
+/// A client that went on to use the connection would find it closed.
+#[tokio::test]
+async fn an_answer_that_begins_while_the_process_stops_is_the_last_on_its_connection() {
+    let (mut gateway, origin) = behind(Behaviour::status(200).delay(Duration::from_secs(1))).await;
+    let request = gateway.get("/");
+    let asked = tokio::spawn(async move { request.await });
+    eventually("the origin is asked", async || origin.hits() == 1).await;
+    gateway.signal(libc::SIGTERM);
+    let answer = asked.await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, Some("close")));
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn requests_in_flight_finish_while_new_ones_are_turned_away() {
     let events = Events::new();

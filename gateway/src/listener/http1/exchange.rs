@@ -97,6 +97,11 @@ impl Exchange {
         self.persistent = false;
     }
 
+    /// The client is waited for no more: what it has not taken is not sent.
+    pub(crate) fn give_up(&mut self) {
+        self.whole = false;
+    }
+
     /// From here on bytes go both ways until one side ends.
     pub(crate) fn tunnel(&mut self) {
         self.decoder = Decoder::new(Framing::UntilClose);
@@ -148,6 +153,7 @@ impl Exchange {
             // It may send no body now, and what it sends next would be taken for that.
             self.persistent = false;
         }
+        self.persistent &= !self.wire.connection.is_draining();
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             self.whole = end || framing == Framing::Empty;
             self.say_what_follows(&mut head);

@@ -36,7 +36,7 @@ routes: {{ all: {{ match: {{ host: shop.example }}, service: web }} }}
     let listener = snapshot.listeners.values().next().unwrap().clone();
     let place = Arc::new(Slots::default()).enter(1).unwrap().of(CLIENT.ip(), 1).unwrap();
     let (open, id) = (listener.metrics.connect(), snapshot.model.request_id.clone());
-    Arc::new(Connection::new(listener, CLIENT, true, Vec::new(), id, (place, open)))
+    Arc::new(Connection::new(listener, CLIENT, true, Vec::new(), id, (place, open), Arc::default()))
 }
 
 /// A connection whose requests come out of a channel.

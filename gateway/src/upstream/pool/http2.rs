@@ -33,8 +33,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * H2_STREAMS as u32;
 
 /// What small frames that nobody has read yet may take beside their bytes, before h2 ends the connection. By itself it is
-/// half of the window above, which one client that does not read a stream of small events would soon use up.
-const FRAMES: usize = 16 << 20;
+/// half of the window above, which few clients that do not read streams of small events would soon use up.
+const FRAMES: usize = 4 * CONNECTION_WINDOW as usize;
 
 /// The longest header of an answer, in bytes.
 const HEADER_LIST: u32 = 64 << 10;
