@@ -1,6 +1,8 @@
 //! What both ends of a request have in common: bytes that wait to be written, bytes that were read, and one timer.
 
 mod queue;
+#[cfg(test)]
+pub(crate) mod slow;
 mod timer;
 
 use std::io;

@@ -129,52 +129,9 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-
-    /// Takes a few bytes at a time, every second time it is asked, and counts the writes.
-    #[derive(Default)]
-    struct Slow {
-        taken: Vec<u8>,
-        writes: usize,
-        asked: usize,
-        /// Whether it holds back what it took.
-        holds: bool,
-    }
+    use crate::wire::slow::Slow;
 
     const AT_A_TIME: usize = 1000;
-
-    impl AsyncWrite for Slow {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            self.asked += 1;
-            if self.asked.is_multiple_of(2) {
-                return Poll::Pending;
-            }
-            let taken = buf.len().min(AT_A_TIME);
-            self.taken.extend_from_slice(&buf[..taken]);
-            self.writes += 1;
-            Poll::Ready(Ok(taken))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            if self.holds { Poll::Pending } else { Poll::Ready(Ok(())) }
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bufs: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
-            self.poll_write(cx, &all)
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            true
-        }
-    }
 
     fn empty(queue: &mut Queue, to: &mut Slow) {
         while queue.poll_empty(to, &mut Context::from_waker(Waker::noop())).is_pending() {}
@@ -182,23 +139,24 @@ mod tests {
 
     #[test]
     fn a_header_and_a_short_body_leave_together_and_hold_no_memory_afterwards() {
-        let (mut queue, mut to) = (Queue::default(), Slow::default());
+        let (mut queue, mut to) = (Queue::default(), Slow::taking(AT_A_TIME));
         queue.copy(b"header, ");
         queue.push(Bytes::from_static(b"body"));
-        assert_eq!((queue.len(), to.writes), (12, 0));
+        assert_eq!((queue.len(), to.writes.len()), (12, 0));
         empty(&mut queue, &mut to);
-        assert_eq!((to.taken.as_slice(), to.writes, queue.len()), (&b"header, body"[..], 1, 0));
+        assert_eq!((to.taken(), to.writes.len(), queue.len()), (b"header, body".to_vec(), 1, 0));
         assert_eq!(queue.tail.capacity(), 0);
     }
 
     /// What TLS held back stayed there while nothing else was to be sent.
     #[test]
     fn what_the_transport_holds_back_still_waits() {
-        let (mut queue, mut to) = (Queue::default(), Slow { holds: true, ..Slow::default() });
+        let (mut queue, mut to) = (Queue::default(), Slow::taking(AT_A_TIME));
+        to.holds = true;
         let mut cx = Context::from_waker(Waker::noop());
         queue.copy(b"answer");
         assert!(queue.poll_empty(&mut to, &mut cx).is_pending());
-        assert_eq!((to.taken.as_slice(), queue.len(), queue.is_empty()), (&b"answer"[..], 1, false));
+        assert_eq!((to.taken(), queue.len(), queue.is_empty()), (b"answer".to_vec(), 1, false));
         to.holds = false;
         assert!(queue.poll_empty(&mut to, &mut cx).is_ready());
         assert!(queue.is_empty());
@@ -207,7 +165,7 @@ mod tests {
     /// Small pieces were kept for as long as the queue was never empty.
     #[test]
     fn a_reader_that_is_always_behind_costs_no_more_than_what_waits() {
-        let (mut queue, mut to) = (Queue::default(), Slow::default());
+        let (mut queue, mut to) = (Queue::default(), Slow::taking(AT_A_TIME));
         let mut cx = Context::from_waker(Waker::noop());
         let (mut sent, mut round) = (Vec::new(), 0);
         while sent.len() < 1 << 20 {
@@ -221,12 +179,12 @@ mod tests {
             assert!(queue.tail.capacity() <= 128 << 10, "{} bytes are held", queue.tail.capacity());
         }
         empty(&mut queue, &mut to);
-        assert!(to.taken == sent);
+        assert!(to.taken() == sent);
     }
 
     #[test]
     fn bytes_of_every_size_arrive_once_and_in_order_through_a_slow_transport() {
-        let (mut queue, mut to) = (Queue::default(), Slow::default());
+        let (mut queue, mut to) = (Queue::default(), Slow::taking(AT_A_TIME));
         let mut sent = Vec::new();
         for (round, size) in [1, 300, 4000, 5000, 10, SMALL, SMALL + 1, 20_000, 7].into_iter().enumerate() {
             let piece: Vec<u8> = (0..size).map(|byte| (byte + round) as u8).collect();
@@ -237,6 +195,6 @@ mod tests {
             }
         }
         empty(&mut queue, &mut to);
-        assert!(to.taken == sent);
+        assert!(to.taken() == sent);
     }
 }

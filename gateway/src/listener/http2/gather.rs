@@ -156,45 +156,10 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-
-    /// Takes so many bytes at a time, every second time it is asked, and remembers each write.
-    struct Slow {
-        at_a_time: usize,
-        asked: usize,
-        writes: Vec<Vec<u8>>,
-    }
-
-    impl AsyncWrite for Slow {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            self.asked += 1;
-            if self.asked.is_multiple_of(2) {
-                return Poll::Pending;
-            }
-            let taken = buf.len().min(self.at_a_time);
-            self.writes.push(buf[..taken].to_vec());
-            Poll::Ready(Ok(taken))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bufs: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
-            self.poll_write(cx, &all)
-        }
-    }
+    use crate::wire::slow::Slow;
 
     fn slow(at_a_time: usize) -> Gather<Slow> {
-        Gather::new(Slow { at_a_time, asked: 0, writes: Vec::new() })
+        Gather::new(Slow::taking(at_a_time))
     }
 
     fn write_all(to: &mut Gather<Slow>, mut bytes: &[u8]) {
