@@ -31,7 +31,7 @@ fmt: ## Format all code
 .PHONY: scenarios
 scenarios: setup ## Play every scenario: bad canaries, cutovers, floods …; pictures go to target/scenarios
 	$(CARGO) build --quiet --release --locked --package gateway --bin gateway --package loadtest --bin loadtest
-	$(CARGO) run --quiet --release --locked --package loadtest -- scenario all --picture target/scenarios
+	"$${CARGO_TARGET_DIR:-target}/release/loadtest" scenario all --picture target/scenarios
 
 .PHONY: bench
 bench: setup ## Run the micro-benchmarks
