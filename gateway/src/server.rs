@@ -195,7 +195,7 @@ async fn serve(
         _ = interrupt.recv() => {}
     }
     tokio::select! {
-        () = drain(&runtime, &stop, &mut listening) => Ok(Ended::Drained),
+        () = drain(&runtime, &slots, &stop, &mut listening) => Ok(Ended::Drained),
         _ = terminate.recv() => Ok(Ended::Cut),
         _ = interrupt.recv() => Ok(Ended::Cut),
     }
@@ -208,21 +208,21 @@ fn on_runtime(edge: &tokio::runtime::Handle, socket: TcpListener) -> Result<Asyn
 }
 
 /// Closes listeners, lets requests finish, and returns when the last connection is gone or the drain time is over.
-async fn drain(runtime: &Runtime, stop: &watch::Sender<bool>, listening: &mut JoinSet<()>) {
+async fn drain(runtime: &Runtime, slots: &Slots, stop: &watch::Sender<bool>, listening: &mut JoinSet<()>) {
     let limit = runtime.snapshot().model.runtime.drain;
-    tracing::info!(connections = runtime.open_connections(), drain = ?limit, "stopping");
+    tracing::info!(connections = slots.taken(), drain = ?limit, "stopping");
     runtime.begin_draining();
     tokio::time::sleep(LINGER.min(limit)).await;
     stop.send_replace(true);
     let emptied = tokio::time::timeout(limit, async {
-        // Only then is everything that was accepted counted as open.
+        // Only then is nobody accepted any more.
         while listening.join_next().await.is_some() {}
-        while runtime.open_connections() > 0 {
+        while slots.taken() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     if emptied.await.is_err() {
-        tracing::warn!(connections = runtime.open_connections(), "drain time is over: the rest is cut");
+        tracing::warn!(connections = slots.taken(), "drain time is over: the rest is cut");
     }
     if !runtime.flush(STATE_PATIENCE).await {
         tracing::error!(

@@ -19,9 +19,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection that came in last may take to send its request once the listener is closed.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
-/// Within this time an accepted connection is counted as open, on a busy machine too.
-const COUNTED_WITHIN: Duration = Duration::from_millis(100);
-
 /// A client whose host is gone is noticed within about a minute and a half.
 const IDLE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -90,9 +87,8 @@ impl Edge {
 
     /// Closes idle connections once nobody is left, or after a while.
     async fn close_idle(&self) {
-        tokio::time::sleep(COUNTED_WITHIN).await;
         let emptied = async {
-            while self.runtime.open_connections() > 0 {
+            while self.slots.taken() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

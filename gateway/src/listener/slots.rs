@@ -39,6 +39,11 @@ impl Slots {
         Some(Place { slots: self.clone() })
     }
 
+    /// Connections that were accepted and have not ended, whether or not somebody has begun to serve them.
+    pub(crate) fn taken(&self) -> u32 {
+        self.all.load(Relaxed)
+    }
+
     fn shard(&self, address: &IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
         &self.shards[self.hasher.hash_one(address) as usize % SHARDS]
     }

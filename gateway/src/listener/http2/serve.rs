@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ const MAX_STREAMS: u32 = 100;
 /// Malformed requests a connection may have over its whole life, however many good ones lie between them.
 const MAX_MALFORMED: u32 = 32;
 
+/// How long a connection without a request may take to send its first one when the process stops: told to go elsewhere at
+/// once, a client would lose the one that is on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// How often within the time an unused connection may last somebody looks whether it is used.
 const LOOKS: u32 = 4;
 
@@ -53,9 +58,16 @@ pub(crate) async fn serve<S, F, Fut>(
     let Some(h2) = handshake(&transport).await else { return };
     let pause = connection.listener.limits.keepalive / LOOKS;
     let mut serving = Serving::new(h2, transport, connection, serve);
-    let seen = shutdown.clone();
-    let stop = pin!(async move { drop(shutdown.wait_for(|stopped| *stopped).await) });
-    let mut events = Events { stop, seen, look: pin!(tokio::time::sleep(pause)), pause, known: None };
+    let (seen, late) = (shutdown.clone(), *shutdown.borrow());
+    let begun = serving.begun.clone();
+    let stop = pin!(async move {
+        // An error says that nobody is left to stop it: the process is ending.
+        let _ = shutdown.wait_for(|stopped| *stopped).await;
+        if !begun.load(Ordering::Relaxed) {
+            tokio::time::sleep(FIRST_REQUEST).await;
+        }
+    });
+    let mut events = Events { stop, seen, late, look: pin!(tokio::time::sleep(pause)), pause, known: None };
     poll_fn(|cx| serving.poll(cx, &mut events)).await;
 }
 
@@ -103,6 +115,8 @@ struct Serving<S, F> {
     waited: bool,
     /// Whether a request came in since the last look.
     used: bool,
+    /// Whether one ever came in.
+    begun: Arc<AtomicBool>,
     unused_looks: u32,
     stopping: bool,
     closing: bool,
@@ -115,6 +129,8 @@ struct Serving<S, F> {
 struct Events<'a, W> {
     stop: Pin<&'a mut W>,
     seen: ShutdownWatch,
+    /// Whether the process had begun to stop before the connection began.
+    late: bool,
     look: Pin<&'a mut Sleep>,
     pause: Duration,
     /// Who is woken by them.
@@ -137,6 +153,7 @@ where
             malformed: 0,
             waited: false,
             used: false,
+            begun: Arc::default(),
             unused_looks: 0,
             stopping: false,
             closing: false,
@@ -180,6 +197,7 @@ where
             return;
         }
         self.used = true;
+        self.begun.store(true, Ordering::Relaxed);
         let (mut parts, body) = request.into_parts();
         if let Err(fault) = judge(&mut parts) {
             self.refuse(fault, &mut respond);
@@ -250,8 +268,7 @@ impl<W: Future<Output = ()>> Events<'_, W> {
         if unknown {
             self.known = Some(cx.waker().clone());
         }
-        // An error says that nobody is left to stop it: the process is ending.
-        let told = !stopping && (unknown || self.seen.has_changed().unwrap_or(true));
+        let told = !stopping && (unknown || self.late || self.seen.has_changed().unwrap_or(true));
         let stopped = told && self.stop.as_mut().poll(cx).is_ready();
         let due = unknown || self.look.is_elapsed();
         let look = due && self.look.as_mut().poll(cx).is_ready();
