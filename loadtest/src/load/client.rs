@@ -82,21 +82,22 @@ impl Client {
     /// A safe request that finds a kept connection closed is sent once more on a new one (RFC 9110 §9.2.2), as
     /// every browser does.
     async fn exchange(&self, turn: Turn<'_>) -> Result<Answer, Failed> {
-        match self.attempt(turn).await {
+        match self.attempt(turn, false).await {
             Err((Failed { failure: Failure::Closed, .. }, true)) if turn.ask.method.is_safe() => {
-                let answer = self.attempt(turn).await.map_err(|(failed, _)| failed)?;
+                let answer = self.attempt(turn, true).await.map_err(|(failed, _)| failed)?;
                 Ok(Answer { retried: true, ..answer })
             }
             outcome => outcome.map_err(|(failed, _)| failed),
         }
     }
 
-    /// One try; a failure tells whether the connection had been used before.
-    async fn attempt(&self, turn: Turn<'_>) -> Result<Answer, (Failed, bool)> {
+    /// One try, `anew` on a new connection: a kept one that is about to close may not know it yet. A failure tells
+    /// whether the connection had been used before.
+    async fn attempt(&self, turn: Turn<'_>, anew: bool) -> Result<Answer, (Failed, bool)> {
         let peer = turn.ask.peer;
         let mut slot = self.senders[peer].lock().await;
         let (sender, reused) = match slot.take() {
-            Some(sender) if sender.usable() => (sender, true),
+            Some(sender) if !anew && sender.usable() => (sender, true),
             _ => (self.target.connect(peer).await.map_err(|failure| (failure.into(), false))?, false),
         };
         self.send_on(sender, slot, turn).await.map_err(|failed| (failed, reused))
