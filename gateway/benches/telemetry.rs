@@ -1,14 +1,17 @@
 //! What telling about one request costs the request path.
 
+#[path = "support/entry.rs"]
+mod entry;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gateway::telemetry::access_log::{AccessLog, Entry, Lines, Timers};
-use gateway::telemetry::metrics::{Metrics, RequestMetrics};
+use entry::entry;
+use gateway::telemetry::access_log::{AccessLog, Lines};
+use gateway::telemetry::metrics::Metrics;
 use gateway_core::config::model::AccessLog as Target;
 use gateway_core::name::{ReleaseName, RouteName, ServiceName};
-use gateway_core::outcome::Termination;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{Method, StatusCode};
 
 fn main() {
     divan::main();
@@ -53,28 +56,4 @@ fn format_a_line(bencher: divan::Bencher) {
         lines.add(divan::black_box(&entry));
         lines.as_bytes().len()
     });
-}
-
-fn entry(served_by: &Arc<RequestMetrics>) -> Entry {
-    Entry {
-        time: SystemTime::now(),
-        request_id: String::from("0190a5f2-7d3c-7b1e-9c1a-2f4d6b8e0a1c").into(),
-        trace_id: Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
-        client_ip: [192, 0, 2, 7].into(),
-        user: None,
-        method: Method::GET,
-        host: HeaderValue::from_static("shop.example").into(),
-        path: "/api/orders/1234".into(),
-        protocol: Version::HTTP_2,
-        user_agent: Some(HeaderValue::from_static(
-            "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0",
-        )),
-        status: Some(StatusCode::OK),
-        bytes: 5_120,
-        served_by: Arc::clone(served_by),
-        endpoint: Some("10.0.0.1:8000".into()),
-        attempts: 1,
-        timers: Timers::default(),
-        termination: Termination::Ok,
-    }
 }

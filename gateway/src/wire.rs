@@ -8,8 +8,10 @@ mod timer;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, ReadBuf};
 
 pub(crate) use self::queue::Queue;
@@ -17,6 +19,16 @@ pub(crate) use self::timer::Timer;
 
 /// More is not taken in from one side while this much waits for the other.
 pub(crate) const ROOM: usize = 64 << 10;
+
+/// How long a connection may be silent before its other end is asked for a sign of life.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+/// Lets small packets leave at once, and notices within about a minute and a half that the host at the other end is gone.
+pub(crate) fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    let signs = TcpKeepalive::new().with_time(SILENCE).with_interval(Duration::from_secs(10)).with_retries(3);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&signs)
+}
 
 /// Reads what there is, at most what `inbox` has room for; 0 at the end. It gets room for `at_a_time` bytes when little is
 /// left of it, not before: a piece of any size keeps all in memory that it was read into, and somebody may hold many.

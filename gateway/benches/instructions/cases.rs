@@ -23,6 +23,7 @@ use gateway_core::trace_context::TraceParent;
 use gateway_core::unit::Weight;
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::entry::entry;
 use crate::routes::configuration;
 use crate::site;
 
@@ -216,12 +217,12 @@ fn hand_over(times: u32) -> Work {
     let served_by = site::request_metrics();
     let dropped = Metrics::new(SystemTime::UNIX_EPOCH).access_log_dropped();
     let log = AccessLog::start(Some(Target::File("/dev/null".into())), dropped).expect("a sink");
-    let mut entries: Vec<_> = (0..times).map(|_| site::entry(&served_by)).collect();
+    let mut entries: Vec<_> = (0..times).map(|_| entry(&served_by)).collect();
     Box::new(move || log.log(entries.pop().expect("one for each run")))
 }
 
 fn line(_: u32) -> Work {
-    let (entry, mut lines) = (site::entry(&site::request_metrics()), Lines::default());
+    let (entry, mut lines) = (entry(&site::request_metrics()), Lines::default());
     Box::new(move || {
         lines.clear();
         lines.add(black_box(&entry));

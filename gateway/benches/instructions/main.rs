@@ -1,6 +1,8 @@
 //! Counts the instructions of the steps a request takes, and of whole requests: `make instructions`.
 
 mod cases;
+#[path = "../support/entry.rs"]
+mod entry;
 #[path = "../support/routes.rs"]
 mod routes;
 mod site;

@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use gateway::rehearsal::{self, Exchange, Stage};
-use gateway::telemetry::access_log::{Entry, Timers};
 use gateway::telemetry::metrics::{Metrics, RequestMetrics};
 use gateway_core::name::{ReleaseName, RouteName, ServiceName};
-use gateway_core::outcome::Termination;
 use gateway_core::route::rule::{HostPattern, Match, PathRule};
 use gateway_core::route::table::Table;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A request as a browser sends it.
 const REQUEST: &[u8] = b"GET /api/items?page=2 HTTP/1.1\r\n\
@@ -114,32 +112,4 @@ pub(crate) fn request_metrics() -> Arc<RequestMetrics> {
     let (service, release) =
         (ServiceName::new("shop").expect("a name"), ReleaseName::new("api-42").expect("a name"));
     Metrics::new(SystemTime::UNIX_EPOCH).requests(Some(&route), Some((&service, &release)))
-}
-
-pub(crate) fn entry(served_by: &Arc<RequestMetrics>) -> Entry {
-    Entry {
-        time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_368_496_789),
-        request_id: String::from("0190a5f27d3c7b1e9c1a2f4d6b8e0a1c").into(),
-        trace_id: Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
-        client_ip: [192, 0, 2, 7].into(),
-        user: None,
-        method: Method::GET,
-        host: HeaderValue::from_static("shop.example").into(),
-        path: "/api/orders/1234".into(),
-        protocol: Version::HTTP_2,
-        user_agent: Some(HeaderValue::from_static(
-            "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-        )),
-        status: Some(StatusCode::OK),
-        bytes: 5_120,
-        served_by: Arc::clone(served_by),
-        endpoint: Some("10.0.0.1:8000".into()),
-        attempts: 1,
-        timers: Timers {
-            connect: None,
-            first_byte: Some(Duration::from_micros(1_500)),
-            total: Duration::from_micros(1_740),
-        },
-        termination: Termination::Ok,
-    }
 }

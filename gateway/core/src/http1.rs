@@ -23,7 +23,8 @@ mod tests;
 pub use authority::check_authority;
 pub use body::{BadBody, ChunkPrefix, Decoded, Decoder, Encoder};
 pub use framing::{
-    Framing, RequestFraming, ResponseFraming, is_persistent, request_framing, response_framing,
+    Framing, RequestFraming, ResponseFraming, content_length, is_persistent, request_framing,
+    response_framing,
 };
 pub use head::{BadHead, HeadReader, MOST_FIELDS, RequestHead, ResponseHead};
 pub use write::{write_request, write_response};

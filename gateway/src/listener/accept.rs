@@ -6,23 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::edge::Edge;
+use crate::wire;
 
 /// How long nobody is accepted once the system has refused a file: somebody who is connected may leave meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection that came in last may take to send its request once the listener is closed.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
-
-/// A client whose host is gone is noticed within about a minute and a half.
-const IDLE: Duration = Duration::from_secs(60);
-const INTERVAL: Duration = Duration::from_secs(10);
-const RETRIES: u32 = 3;
 
 impl Edge {
     /// Accepts until the process stops, then closes the listener.
@@ -102,12 +98,9 @@ fn nonblocking(socket: std::net::TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(socket)
 }
 
-/// Sets what every client's socket has: no delay for small packets, and an eye on clients whose host is gone.
+/// Sets what every client's socket has: also one that takes nothing is gone at last.
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(RETRIES),
-    )?;
-    socket.set_tcp_user_timeout(Some(IDLE))
+    socket.set_tcp_user_timeout(Some(wire::SILENCE))?;
+    wire::prepare(socket)
 }

@@ -101,6 +101,10 @@ fn patience(client: &Client, ctx: &Context) -> Patience {
     chosen.map(|chosen| Patience::new(&chosen.service.template.timeouts, client)).unwrap_or_default()
 }
 
+fn started(ctx: &Context) -> Instant {
+    ctx.attempt.as_ref().map_or(ctx.started, |attempt| attempt.started)
+}
+
 /// A connection to the endpoint: a kept one if there is one.
 ///
 /// # Errors
@@ -110,7 +114,7 @@ pub(super) async fn connect(
     ctx: &Context,
     endpoint: &Endpoint,
 ) -> Result<Connection, ConnectError> {
-    let started = ctx.attempt.as_ref().map_or(ctx.started, |attempt| attempt.started);
+    let started = started(ctx);
     let left = ctx.deadline.map(|end| end.saturating_duration_since(started));
     if !endpoint.pool.is_http1() {
         return endpoint.pool.stream(left).await.map(Connection::Http2);
@@ -195,7 +199,7 @@ fn recount(ctx: &mut Context) {
 /// # Errors
 /// An error that [`super::respond::fail`] answers with 503 when a new one takes of the files that are kept back.
 pub(super) fn connected(ctx: &mut Context, connection: &Connection) -> Result<Instant> {
-    let started = ctx.attempt.as_ref().map_or(ctx.started, |attempt| attempt.started);
+    let started = started(ctx);
     if connection.is_reused() {
         return Ok(started);
     }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use gateway_core::http1::{BadBody, Encoder};
 use tokio::io::AsyncWrite;
 
 /// Up to this size a piece is copied behind what waits already, which is cheaper than a place of its own.
@@ -59,6 +60,28 @@ impl Queue {
         self.close_tail();
         self.bytes += piece.len();
         self.parts.push_back(piece);
+    }
+
+    /// Appends a piece of a body, which may be empty, as its framing has it; `end` says that it is the last one.
+    ///
+    /// # Errors
+    /// When the body is longer or shorter than was announced.
+    pub(crate) fn push_framed(
+        &mut self,
+        encoder: &mut Encoder,
+        piece: Bytes,
+        end: bool,
+    ) -> Result<(), BadBody> {
+        if !piece.is_empty() {
+            let (before, after) = encoder.piece(piece.len())?;
+            self.copy(&before);
+            self.push(piece);
+            self.copy(after);
+        }
+        if end {
+            self.copy(encoder.end()?);
+        }
+        Ok(())
     }
 
     fn close_tail(&mut self) {

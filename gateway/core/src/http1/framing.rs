@@ -141,7 +141,10 @@ impl Codings {
 }
 
 /// The one number that Content-Length says. Several identical ones become one field (RFC 9112 §6.3, rule 5).
-fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, BadHead> {
+///
+/// # Errors
+/// [`BadHead::ContentLength`] for what is no number, and for several that are not written alike.
+pub fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, BadHead> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lines.next().map(HeaderValue::as_bytes) else {
         return Ok(None);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_core::http1::{BadBody, Decoded, Decoder, Encoder, Framing, ResponseHead, write_response};
+use gateway_core::http1::{Decoded, Decoder, Encoder, Framing, ResponseHead, write_response};
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::timeout;
@@ -211,23 +211,9 @@ impl Exchange {
             return Ok(());
         }
         self.body_sent += piece.len() as u64;
-        let framed = self.frame(piece, end);
+        let framed = self.wire.outbox.push_framed(&mut self.encoder, piece, end);
         self.whole = end && framed.is_ok();
         framed.or_err(ErrorType::InternalError, "an answer is not as long as was announced")
-    }
-
-    fn frame(&mut self, piece: Bytes, end: bool) -> Result<(), BadBody> {
-        let outbox = &mut self.wire.outbox;
-        if !piece.is_empty() {
-            let (before, after) = self.encoder.piece(piece.len())?;
-            outbox.copy(&before);
-            outbox.push(piece);
-            outbox.copy(after);
-        }
-        if end {
-            outbox.copy(self.encoder.end()?);
-        }
-        Ok(())
     }
 
     /// Ready when everything has left.

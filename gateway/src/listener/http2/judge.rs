@@ -1,7 +1,8 @@
 //! Which requests over HTTP/2 are not served at all: framed ambiguously, or naming more than one host.
 
+use gateway_core::http1::content_length;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 
 use crate::telemetry::labels::BadRequest;
@@ -61,7 +62,7 @@ pub(super) fn judge(request: &mut Parts) -> Result<(), Fault> {
     if !has_one_host(request) {
         return Err(Fault::Authority);
     }
-    settle_length(&mut request.headers)
+    content_length(&mut request.headers).map(drop).map_err(|_| Fault::Length)
 }
 
 fn has_one_host(request: &Parts) -> bool {
@@ -74,32 +75,6 @@ fn has_one_host(request: &Parts) -> bool {
         _ => return false,
     };
     !named.contains(&b'@')
-}
-
-/// RFC 9110 §8.6: a length that is repeated is one.
-fn settle_length(headers: &mut HeaderMap) -> Result<(), Fault> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = values.next() else { return Ok(()) };
-    if values.next().is_none() && digits(first.as_bytes()).is_some() {
-        return Ok(());
-    }
-    let fields = headers.get_all(header::CONTENT_LENGTH).iter();
-    let mut lengths = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(digits);
-    let length = lengths.next().flatten().ok_or(Fault::Length)?;
-    if lengths.any(|other| other != Some(length)) {
-        return Err(Fault::Length);
-    }
-    headers.insert(header::CONTENT_LENGTH, length.into());
-    Ok(())
-}
-
-fn digits(text: &[u8]) -> Option<u64> {
-    let text = text.trim_ascii();
-    // `parse` would take a sign.
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

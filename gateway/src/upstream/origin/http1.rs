@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use gateway_core::http1::{
-    BadBody, Decoded, Decoder, Encoder, Framing, HeadReader, ResponseHead, is_persistent, response_framing,
+    Decoded, Decoder, Encoder, Framing, HeadReader, ResponseHead, is_persistent, response_framing,
     write_request,
 };
 use http::{HeaderValue, Method, StatusCode, header};
@@ -66,20 +66,8 @@ impl Exchange {
 
     pub(super) fn send_body(&mut self, piece: Bytes, end: bool) -> Result<()> {
         self.asked |= end;
-        self.frame(piece, end).or_err(ErrorType::InternalError, "a body is not as long as was announced")
-    }
-
-    fn frame(&mut self, piece: Bytes, end: bool) -> Result<(), BadBody> {
-        if !piece.is_empty() {
-            let (before, after) = self.encoder.piece(piece.len())?;
-            self.outbox.copy(&before);
-            self.outbox.push(piece);
-            self.outbox.copy(after);
-        }
-        if end {
-            self.outbox.copy(self.encoder.end()?);
-        }
-        Ok(())
+        let framed = self.outbox.push_framed(&mut self.encoder, piece, end);
+        framed.or_err(ErrorType::InternalError, "a body is not as long as was announced")
     }
 
     pub(super) fn queued(&self) -> usize {

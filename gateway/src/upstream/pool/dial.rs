@@ -7,13 +7,14 @@ use std::time::Duration;
 use gateway_core::config::model::Protocol;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::stream::{Socket, Stream};
 use crate::upstream::peer::Target;
+use crate::wire;
 
 /// Why there is no new connection.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -115,7 +116,7 @@ impl Dialer {
     async fn open(&self) -> Result<Socket, ConnectError> {
         let opened = match &self.target {
             Target::Ip(address) => TcpStream::connect(address).await.and_then(|tcp| {
-                arrange(&tcp)?;
+                wire::prepare(SockRef::from(&tcp))?;
                 Ok(Socket::Tcp(tcp))
             }),
             Target::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
@@ -136,14 +137,4 @@ impl Dialer {
         }
         Ok(Stream::Tls(Box::new(tls)))
     }
-}
-
-/// Small requests leave at once, and an origin that vanished without a word is noticed.
-fn arrange(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }
